@@ -1,0 +1,71 @@
+"""Messages -> token ids, with each token's phase: the chat template's own, or what somebody wrote.
+
+What people write is tokenized apart from the template, so a "<|im_end|>" typed into a question stays plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from molora.errors import MoloraError
+from molora.trace import PROMPT, TEMPLATE
+
+Message = dict[str, Any]
+
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The template of MING-MOE and of the Qwen1.5 chat models it grew on."""
+
+_ROLES = ("system", "user", "assistant")
+_MARK = "\ue0a7{}\ue0a8"
+_MARKS = re.compile("\ue0a7(\\d+)\ue0a8")
+
+
+class Prompt(NamedTuple):
+    token_ids: list[int]
+    """[T]"""
+    phase: list[int]
+    """[T], TEMPLATE or PROMPT"""
+
+
+def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> Prompt:
+    """The conversation and the opening of the assistant's turn.
+
+    Without a template of its own the tokenizer gets ChatML. Raises MoloraError for messages that are not a
+    conversation: none, an empty question, an unknown role, a template that refuses their order.
+    """
+    _check(messages)
+    marked = [{"role": m["role"], "content": _MARK.format(i)} for i, m in enumerate(messages)]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            marked, chat_template=tokenizer.chat_template or CHATML, tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # templates are small programs and raise whatever their authors chose
+        raise MoloraError(f"The model's chat template refuses this conversation: {error}.") from error
+    prompt = Prompt([], [])
+    for at, piece in enumerate(_MARKS.split(rendered)):  # template, number, template, number, ..., template
+        written = at % 2 == 1
+        text = messages[int(piece)]["content"] if written else piece
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=written)["input_ids"]
+        prompt.token_ids.extend(ids)
+        prompt.phase.extend([PROMPT if written else TEMPLATE] * len(ids))
+    return prompt
+
+
+def _check(messages: Sequence[Message]) -> None:
+    if not messages:
+        raise MoloraError("There is no message to answer; give at least one {'role': 'user', 'content': ...}.")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise MoloraError(f"Message {number} needs a 'role', one of {', '.join(_ROLES)}.")
+        if not isinstance(message.get("content"), str):
+            raise MoloraError(f"Message {number} needs 'content' that is text.")
+    if not messages[-1]["content"].strip():
+        raise MoloraError("The question is empty; type one.")
+    if messages[-1]["role"] != "user":
+        raise MoloraError("The last message must be the user's; the model answers it.")

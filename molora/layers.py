@@ -1,0 +1,113 @@
+"""The mixture of low-rank experts on one frozen linear: exact, of static shape, without a loop over experts.
+
+Shapes: * any leading axes, I in_features, O out_features, E experts, K picked, R rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from molora.config import ExpertSelection, LoraConfig
+
+
+class Routing(NamedTuple):
+    """What a router decided; `Recorder` reads it from a forward hook."""
+
+    logits: Tensor
+    """float32 [*, E]"""
+    expert_ids: Tensor
+    """int64 [*, K], strongest first"""
+    weights: Tensor
+    """float32 [*, K], softmax over the picked logits: each row sums to 1"""
+
+
+class Router(nn.Module):
+    """Scores the experts for each token and picks K of them.
+
+    The logits are float32 from the product on, whatever the input: near ties flip experts in bf16.
+    """
+
+    generator: torch.Generator | None = None
+    """Source of randomness for "sampling"; None means torch's own."""
+
+    def __init__(self, in_features: int, num_experts: int, top_k: int, selection: ExpertSelection = "top_k") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts, in_features, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(num_experts, dtype=torch.float32))
+        self.num_experts, self.top_k, self.selection = num_experts, top_k, selection
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Routing:
+        logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
+        ids = self._ranking(logits).topk(self.top_k, dim=-1).indices  # [*, K]
+        picked = logits.gather(-1, ids)  # [*, K]
+        if self.selection == "sampling":  # drawn in random order; strongest first, as top_k gives them
+            picked, order = picked.sort(dim=-1, descending=True)
+            ids = ids.gather(-1, order)
+        return Routing(logits, ids, picked.softmax(dim=-1))
+
+    def _ranking(self, logits: Tensor) -> Tensor:
+        """Scores whose top K are the picks. Logits plus Gumbel noise rank as K draws without replacement from
+        softmax(logits) do (Gumbel top-k trick, arXiv 1903.06059), on the device and without synchronisation."""
+        if self.selection == "top_k":
+            return logits
+        uniform = torch.rand(logits.shape, device=logits.device, generator=self.generator)
+        return logits - torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
+
+    def extra_repr(self) -> str:
+        return f"num_experts={self.num_experts}, top_k={self.top_k}, selection={self.selection}"
+
+
+class MoloraLinear(nn.Module):
+    """y = W x + sum_j w_j * scaling * B[id_j] A[id_j] x over the picked experts (MING-MOE, arXiv 2404.09027, eq. 4-6).
+
+    Wraps any linear, quantized or not, and never touches it. With one expert there is no router: plain LoRA.
+    The experts lie side by side, so that two products serve them all; an expert that is not picked is masked
+    before the second one, so that not even its overflow (inf) reaches the sum.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        num_experts: int,
+        top_k: int,
+        lora: LoraConfig,
+        selection: ExpertSelection = "top_k",
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """`base_layer` needs `in_features` and `out_features`; dtype and device are those of the adapter."""
+        super().__init__()
+        self.base_layer = base_layer.requires_grad_(False)
+        self.in_features: int = base_layer.in_features  # type: ignore[assignment]
+        self.out_features: int = base_layer.out_features  # type: ignore[assignment]
+        self.num_experts, self.r, self.scaling = max(num_experts, 1), lora.r, lora.scaling
+        rows = self.num_experts * self.r
+        self.lora_A = nn.Parameter(torch.empty(rows, self.in_features, dtype=dtype, device=device))  # [E*R, I]
+        self.lora_B = nn.Parameter(torch.zeros(self.out_features, rows, dtype=dtype, device=device))  # [O, E*R]
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.dropout = nn.Dropout(lora.dropout) if lora.dropout else nn.Identity()
+        self.router = (
+            Router(self.in_features, num_experts, top_k, selection).to(device=device) if num_experts > 1 else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.base_layer(x)  # [*, O]
+        h = F.linear(self.dropout(x).to(self.lora_A.dtype), self.lora_A)  # [*, E*R]
+        if self.router is None:
+            h = h * self.scaling
+        else:
+            routing = self.router(x)
+            gates = torch.zeros_like(routing.logits).scatter(-1, routing.expert_ids, routing.weights)  # [*, E]
+            gates = (gates * self.scaling).to(h.dtype).unsqueeze(-1)  # [*, E, 1]
+            h = h.unflatten(-1, (self.num_experts, self.r))  # [*, E, R]
+            h = (h.masked_fill(gates == 0, 0) * gates).flatten(-2)  # [*, E*R]
+        return y + F.linear(h, self.lora_B).to(y.dtype)
+
+    def extra_repr(self) -> str:
+        return f"num_experts={self.num_experts}, r={self.r}, scaling={self.scaling:g}"

@@ -1,0 +1,203 @@
+"""Base model + quantization + checkpoint -> Engine. Everything is checked before the first large file is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from molora.checkpoint import FILES, Checkpoint, check_fit, fill, read_checkpoint
+from molora.demo import demo_base
+from molora.errors import MoloraError
+from molora.hub import BASE_FILES, folder_of, is_hub_id
+from molora.wrap import wrap
+
+if TYPE_CHECKING:
+    from molora.engine import Engine
+
+Quantize = Literal["auto", "none", "8bit", "4bit"]
+QUANTIZE: tuple[Quantize, ...] = ("auto", "none", "8bit", "4bit")
+
+DEMO = "demo"
+"""Names both the shipped adapter and the base that it was trained on."""
+
+MING_MOE = "BlueZeros/MING-MOE-7B"
+_MING_MOE_BASE = "Qwen/Qwen1.5-7B-Chat"
+_MING_MOE_BYTES = 9 * 2**30
+"""4-bit weights 3.4 GiB, bf16 embeddings and head 2.4, adapter 0.4, cache and workspace: room for 4,096 tokens."""
+
+_DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
+
+
+class Choice(NamedTuple):
+    """What `--model auto` settles on."""
+
+    model: str
+    reason: str
+
+
+def choose_model() -> Choice:
+    """MING-MOE-7B where a CUDA GPU has room for it and its weights are here or can be fetched; else the demo model."""
+    if not torch.cuda.is_available():
+        return Choice(DEMO, "no CUDA GPU here, so the small demo model answers")
+    free, _ = torch.cuda.mem_get_info()
+    if free < _MING_MOE_BYTES:
+        return Choice(
+            DEMO,
+            f"the GPU has {free / 2**30:.1f} GiB free and MING-MOE-7B in 4 bits needs {_MING_MOE_BYTES / 2**30:.0f}, so "
+            "the small demo model answers",
+        )
+    if _on_disk():
+        return Choice(MING_MOE, f"the GPU has {free / 2**30:.0f} GiB free and the weights are on this disk")
+    try:
+        folder_of(MING_MOE, ("adapter_config.json",))
+    except MoloraError as error:
+        return Choice(DEMO, f"the GPU has room for {MING_MOE}, but its weights are out of reach: {error}")
+    return Choice(MING_MOE, f"the GPU has {free / 2**30:.0f} GiB free and the hub answers")
+
+
+def _on_disk() -> bool:
+    try:
+        folder_of(MING_MOE, FILES, local_files_only=True)
+        folder_of(_MING_MOE_BASE, BASE_FILES, local_files_only=True)
+    except MoloraError:
+        return False
+    return True
+
+
+def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto", device: str = "auto") -> Engine:
+    """An engine that answers with `model` and records its routers.
+
+    Args:
+        model: hub id, folder in the released layout, or "demo".
+        base: hub id or folder of the base; None takes the one that the checkpoint names.
+        quantize: "auto" is NF4 with double quantization and bf16 compute on CUDA, none on a CPU.
+        device: "auto" spreads over all CUDA GPUs, or takes the CPU where there is none; else "cpu", "cuda:1", ...
+
+    Raises:
+        MoloraError: for whatever does not exist, does not fit together, or is damaged. Nothing is half-loaded.
+    """
+    from molora.engine import Engine, EngineInfo
+
+    folder = _DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
+    checkpoint = read_checkpoint(folder)
+    base = base or _base_of(checkpoint)
+    device = resolve_device(device)
+    _check_base(checkpoint, base)
+    network, tokenizer = load_base(base, quantize, device)
+    dtype = network.dtype if network.dtype.is_floating_point else torch.float32
+    wrap(network, checkpoint.config, dtype)
+    fill(checkpoint, network)
+    network.eval()
+    info = EngineInfo(
+        model=model,
+        base=base,
+        adapter_sha256=checkpoint.sha256,
+        quantization=resolve_quantize(quantize, device),
+        dtype=str(dtype).removeprefix("torch."),
+        device=device,
+        num_experts=checkpoint.config.num_experts,
+        top_k=checkpoint.config.top_k if checkpoint.config.has_routers else 0,
+        num_layers=network.config.num_hidden_layers,
+        is_demo=model == DEMO,
+        reads_chinese=network.config.model_type.startswith("qwen"),
+        context_length=network.config.max_position_embeddings,
+    )
+    return Engine(network, tokenizer, info)
+
+
+def load_base(base: str, quantize: Quantize = "none", device: str = "auto") -> tuple[Any, Any]:
+    """(model, tokenizer) of a base, quantized while it is read: full precision never lies on the GPU as a whole."""
+    device = resolve_device(device)
+    folder = _base_folder(base, BASE_FILES)
+    dtype = _compute_dtype(device)
+    several = device == "cuda" and torch.cuda.device_count() > 1
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map="auto" if several else {"": device},
+            quantization_config=_quantization(resolve_quantize(quantize, device), dtype),
+            use_safetensors=True,
+        )
+    except torch.OutOfMemoryError as error:
+        raise MoloraError(f"{base} does not fit on {device}. Try --quantize 4bit, a smaller model, or --device cpu.") from error
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise MoloraError(f"The base model {base} cannot be loaded: {error}") from error
+    return model, tokenizer
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" -> "cuda" or "cpu". Raises MoloraError for a device that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MoloraError(f"There is no device {device!r} here. Try --device cpu.") from error
+    return device
+
+
+def resolve_quantize(quantize: str, device: str) -> str:
+    """ "auto" -> "4bit" on CUDA, "none" elsewhere. Raises MoloraError for an unknown name."""
+    if quantize not in QUANTIZE:
+        raise MoloraError(f"quantize is {quantize!r}; choose one of {', '.join(QUANTIZE)}.")
+    if quantize == "auto":
+        return "4bit" if device.startswith("cuda") else "none"
+    return quantize
+
+
+def _compute_dtype(device: str) -> torch.dtype:
+    if not device.startswith("cuda"):
+        return torch.float32  # few CPUs have fast bf16 arithmetic
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _quantization(quantize: str, compute: torch.dtype) -> BitsAndBytesConfig | None:
+    if quantize == "4bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if quantize == "8bit" else None
+
+
+def _base_folder(base: str, files: tuple[str, ...]) -> Path:
+    return demo_base() if base == DEMO else folder_of(base, files)
+
+
+def _base_of(checkpoint: Checkpoint) -> str:
+    """The base that the checkpoint names. Released ones may name a folder of their author's machine."""
+    name = checkpoint.config.base
+    if name == DEMO or is_hub_id(name) or Path(name).is_dir() and name:
+        return name
+    if match := re.search(r"(Qwen1\.5-[\d.]+B(?:-Chat)?)/?$", name):
+        return f"Qwen/{match[1]}"
+    raise MoloraError(
+        f"The checkpoint in {checkpoint.folder} names its base {name!r}, which is no folder here and no hub id. "
+        "Say which base it was trained on with --base."
+    )
+
+
+def _check_base(checkpoint: Checkpoint, base: str) -> None:
+    """Raises MoloraError if the base is of another kind or size, knowing only its config.json."""
+    try:
+        config = AutoConfig.from_pretrained(_base_folder(base, ("config.json",)))
+    except (OSError, ValueError) as error:
+        raise MoloraError(f"The base model {base} cannot be read: {error}") from error
+    for key in ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"):
+        expected, found = checkpoint.base_config.get(key), getattr(config, key, None)
+        if expected is not None and expected != found:
+            raise MoloraError(
+                f"The checkpoint in {checkpoint.folder} was trained on a base with {key} {expected}; {base} has {found}. "
+                f"Give the right one with --base (the checkpoint names {checkpoint.config.base!r})."
+            )
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    check_fit(checkpoint, wrap(skeleton, checkpoint.config))

@@ -1,0 +1,125 @@
+"""Forward hooks on the routers -> a device buffer -> rows of a RoutingTrace, in the pass that makes the answer.
+
+Axes: T tokens, N tokens of one pass, L layers, P projections, E experts, K picked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from molora.config import EXPERT_PROJECTIONS
+from molora.layers import Router, Routing
+from molora.trace import RoutingTrace
+from molora.wrap import wrapped_linears
+
+
+class RouterGrid(NamedTuple):
+    """The routers of a model in reading order, layer by layer, projection by projection."""
+
+    routers: list[Router]
+    """L * P"""
+    layer_indices: list[int]
+    projections: tuple[str, ...]
+    num_experts: int
+    top_k: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> RouterGrid:
+        """A model without routers (one expert) has a grid of no layers and no projections."""
+        found: dict[int, dict[str, Router]] = {}
+        for name, linear in wrapped_linears(model).items():
+            if linear.router is not None:
+                found.setdefault(int(name.split(".")[1]), {})[name.rpartition(".")[2]] = linear.router
+        if not found:
+            return cls([], [], (), 0, 0)
+        routers = [found[layer][projection] for layer in sorted(found) for projection in EXPERT_PROJECTIONS]
+        return cls(routers, sorted(found), EXPERT_PROJECTIONS, routers[0].num_experts, routers[0].top_k)
+
+
+class Recorder:
+    """Records one request: hooks stay on its routers while `attached`, and write only while it is `reading`.
+
+    Each pass lands in one preallocated buffer on the device and comes to the host in one copy. What the host has is
+    only ever added to, so the traces handed out stay true and share their memory.
+    """
+
+    def __init__(self, grid: RouterGrid, chunk: int, capacity: int) -> None:
+        """`chunk`: the most tokens of one pass; `capacity`: the most tokens of the request."""
+        self._grid = grid
+        e, k = grid.num_experts, grid.top_k
+        device = grid.routers[0].weight.device if grid.routers else torch.device("cpu")
+        self._buffer = torch.empty(chunk, len(grid.routers), e + 2 * k, device=device)  # [N, L*P, E+K+K]
+        self._reading = 0
+        axes = (capacity, len(grid.layer_indices), len(grid.projections))
+        self._logits = np.empty((*axes, e), np.float32)
+        self._ids = np.empty((*axes, k), np.int16)
+        self._weights = np.empty((*axes, k), np.float32)
+        self._token_ids = np.empty(capacity, np.int32)
+        self._phase = np.empty(capacity, np.uint8)
+        self._text: list[str] = []
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks on, and off again on every way out."""
+        handles = [
+            router.register_forward_hook(partial(self._write, slot)) for slot, router in enumerate(self._grid.routers)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def reading(self, num_tokens: int) -> Iterator[None]:
+        """Records the one forward pass of `num_tokens` tokens made inside; other requests' passes are not seen."""
+        self._reading = num_tokens
+        try:
+            yield
+        finally:
+            self._reading = 0
+
+    def _write(self, slot: int, _module: nn.Module, _args: tuple[Any, ...], routing: Routing) -> None:
+        if not self._reading:
+            return
+        e, k = self._grid.num_experts, self._grid.top_k
+        row = self._buffer[: self._reading, slot]  # [N, E+K+K]
+        row[:, :e] = routing.logits[0]
+        row[:, e : e + k] = routing.expert_ids[0]
+        row[:, e + k :] = routing.weights[0]
+
+    def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int] | int) -> None:
+        """Takes over the rows of the pass just made for the tokens that it read."""
+        at = slice(len(self._text), len(self._text) + len(token_ids))
+        rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()
+        rows = rows.reshape(len(token_ids), *self._logits.shape[1:3], -1)  # [N, L, P, E+K+K]
+        e, k = self._grid.num_experts, self._grid.top_k
+        self._logits[at] = rows[..., :e]
+        self._ids[at] = rows[..., e : e + k]
+        self._weights[at] = rows[..., e + k :]
+        self._token_ids[at] = token_ids
+        self._phase[at] = phase
+        self._text += texts
+
+    def trace(self, meta: dict[str, Any]) -> RoutingTrace:
+        """All rows so far, without copying them."""
+        rows = len(self._text)
+        return RoutingTrace(
+            token_ids=self._token_ids[:rows],
+            token_text=self._text[:],
+            phase=self._phase[:rows],
+            router_logits=self._logits[:rows],
+            expert_ids=self._ids[:rows],
+            expert_weights=self._weights[:rows],
+            layer_indices=np.array(self._grid.layer_indices, np.int16),
+            projections=self._grid.projections,
+            meta=meta,
+        )
