@@ -1,0 +1,132 @@
+"""Numbers drawn from a RoutingTrace: entropy, load, pairs. Knows numpy only.
+
+Axes: T tokens, L layers, P projections, E experts, K picked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
+
+PHASE_NAMES = {TEMPLATE: "template", PROMPT: "prompt", ANSWER: "answer"}
+
+
+def probabilities(trace: RoutingTrace) -> NDArray[np.float32]:
+    """softmax over all experts of every router's logits [T, L, P, E]; NaN where a router has not run."""
+    logits = trace.router_logits
+    if not logits.size:
+        return logits
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def entropy(trace: RoutingTrace) -> NDArray[np.float32]:
+    """Entropy of every router's choice [T, L, P], as a share of log E: 0 is certain, 1 is uniform.
+
+    NaN where a router has not run.
+    """
+    if trace.num_experts < 2:
+        return np.zeros(trace.router_logits.shape[:3], np.float32)
+    share = probabilities(trace)
+    nats = -(share * np.log(np.maximum(share, np.finfo(np.float32).tiny))).sum(axis=-1)  # [T, L, P]
+    return nats / np.float32(np.log(trace.num_experts))
+
+
+def expert_weights(trace: RoutingTrace) -> NDArray[np.float64]:
+    """The applied weight of every expert for every token, summed over layers and projections [T, E]."""
+    tokens, experts = len(trace), trace.num_experts
+    picked = trace.expert_ids >= 0  # [T, L, P, K]
+    rows = np.broadcast_to(np.arange(tokens)[:, None, None, None], picked.shape)
+    cells = rows[picked] * experts + trace.expert_ids[picked]
+    sums = np.bincount(cells, weights=trace.expert_weights[picked], minlength=tokens * experts)
+    return sums.reshape(tokens, experts)
+
+
+def token_experts(trace: RoutingTrace) -> NDArray[np.int16]:
+    """The expert with the most weight for each token over all layers and projections [T]; -1 where none was picked."""
+    weights = expert_weights(trace)
+    if not weights.size:
+        return np.full(len(trace), -1, np.int16)
+    return np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1).astype(np.int16)
+
+
+def load(trace: RoutingTrace) -> NDArray[np.float64]:
+    """Each expert's share of all picks [L, P, E]; sums to 1 over E, uniform is 1 / E; NaN where nothing was picked."""
+    layers, projections, experts = trace.num_layers, len(trace.projections), trace.num_experts
+    picked = trace.expert_ids >= 0  # [T, L, P, K]
+    routers = np.arange(layers * projections).reshape(layers, projections, 1)
+    cells = np.broadcast_to(routers, picked.shape)[picked] * experts + trace.expert_ids[picked]
+    counts = np.bincount(cells, minlength=layers * projections * experts).reshape(layers, projections, experts)
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(axis=-1, keepdims=True)
+
+
+def pair_shares(trace: RoutingTrace) -> NDArray[np.float64]:
+    """[E, E], upper triangle: the share of routing decisions that picked both experts; all 0 if K < 2."""
+    experts, decisions = trace.num_experts, int((trace.expert_ids[..., 0] >= 0).sum()) if trace.top_k else 0
+    counts = np.zeros(experts * experts)
+    for first in range(trace.top_k):
+        for second in range(first + 1, trace.top_k):
+            one, two = trace.expert_ids[..., first], trace.expert_ids[..., second]
+            both = (one >= 0) & (two >= 0)
+            low, high = np.minimum(one, two)[both].astype(np.int64), np.maximum(one, two)[both]
+            counts += np.bincount(low * experts + high, minlength=experts * experts)
+    return counts.reshape(experts, experts) / max(decisions, 1)
+
+
+def most_used_pair(trace: RoutingTrace) -> tuple[int, int, float] | None:
+    """(lower expert, higher expert, share of decisions) of the pair picked together most; None if there is no pair."""
+    shares = pair_shares(trace)
+    if not shares.size or shares.max() == 0:
+        return None
+    low, high = divmod(int(shares.argmax()), trace.num_experts)
+    return low, high, float(shares[low, high])
+
+
+def summarize(trace: RoutingTrace) -> dict[str, Any]:
+    """The trace in a few kilobytes of plain values for JSON: sizes, meta, tokens, and load and entropy by phase."""
+    strongest = token_experts(trace)
+    phases = {}
+    for value in (PROMPT, ANSWER):
+        part = trace.select(tokens=trace.phase == value)
+        pair = most_used_pair(part)
+        phases[PHASE_NAMES[value]] = {
+            "tokens": len(part),
+            "load": _rounded(_mean(load(part), (0, 1))),
+            "load_by_layer": {name: _rounded(load(part)[:, at]) for at, name in enumerate(trace.projections)},
+            "mean_entropy": _rounded(_mean(entropy(part), None)),
+            "most_used_pair": None if pair is None else {"experts": pair[:2], "share": round(pair[2], 4)},
+        }
+    return {
+        "meta": trace.meta,
+        "num_tokens": len(trace),
+        "num_experts": trace.num_experts,
+        "top_k": trace.top_k,
+        "layers": trace.layer_indices.tolist(),
+        "projections": list(trace.projections),
+        "tokens": [
+            {"id": int(number), "text": text, "phase": PHASE_NAMES[int(phase)], "expert": int(expert)}
+            for number, text, phase, expert in zip(
+                trace.token_ids, trace.token_text, trace.phase, strongest, strict=True
+            )
+        ],
+        "phases": phases,
+    }
+
+
+def _mean(values: NDArray[Any], axis: int | tuple[int, ...] | None) -> NDArray[Any]:
+    """Mean over what is not NaN; NaN, without a warning, where nothing is left."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis)
+
+
+def _rounded(values: NDArray[Any]) -> Any:
+    """Nested lists of four decimals, None for NaN: JSON has no NaN."""
+    if np.ndim(values):
+        return [_rounded(value) for value in values]
+    return None if np.isnan(values) else round(float(values), 4)

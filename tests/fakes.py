@@ -1,0 +1,93 @@
+"""Hand-written stand-ins: a random RoutingTrace, and an engine that says a given text without any model."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
+
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
+def fake_trace(
+    texts: list[str] | int = 40, *, layers: int = 4, projections: tuple[str, ...] = PROJECTIONS, experts: int = 8,
+    top_k: int = 2, template: int = 3, prompt: int = 5, seed: int = 0,
+) -> RoutingTrace:
+    """A trace of random routers: `template` tokens of the chat template, then `prompt` of the prompt, the rest answer."""
+    if isinstance(texts, int):
+        texts = [f" w{number}" for number in range(texts)]
+    tokens, rng = len(texts), np.random.default_rng(seed)
+    logits = rng.normal(size=(tokens, layers, len(projections), experts)).astype(np.float32)
+    ids = np.argsort(-logits, axis=-1)[..., :top_k]
+    powers = np.exp(np.take_along_axis(logits, ids, axis=-1))
+    phase = np.full(tokens, ANSWER, np.uint8)
+    phase[: template + prompt] = PROMPT
+    phase[:template] = TEMPLATE
+    return RoutingTrace(
+        token_ids=np.arange(tokens, dtype=np.int32),
+        token_text=texts,
+        phase=phase,
+        router_logits=logits,
+        expert_ids=ids.astype(np.int16),
+        expert_weights=(powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32),
+        layer_indices=np.arange(layers, dtype=np.int16),
+        projections=projections,
+        meta={"model": "fake"},
+    )
+
+
+@dataclass(frozen=True)
+class FakeInfo:
+    model: str = "fake"
+    base: str = "fake-base"
+    adapter_sha256: str = "0" * 64
+    quantization: str = "none"
+    dtype: str = "float32"
+    device: str = "cpu"
+    num_experts: int = 8
+    top_k: int = 2
+    num_layers: int = 4
+    projections: tuple[str, ...] = PROJECTIONS
+    is_demo: bool = True
+    reads_chinese: bool = False
+    context_length: int = 2048
+
+
+@dataclass
+class FakeEngine:
+    """Answers every question with the same tokens; counts what was asked and whether it was told to stop."""
+
+    answer: list[str] = field(default_factory=lambda: [" It", " depends", "."])
+    seconds_a_token: float = 0.0
+    error: Exception | None = None
+    info: FakeInfo = field(default_factory=FakeInfo)
+    asked: list[Any] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    closed: int = 0
+
+    def stream(self, messages: list[dict[str, str]], max_new_tokens: int = 256, **settings: Any) -> Iterator[Any]:
+        self.asked.append(messages)
+        self.settings = settings | {"max_new_tokens": max_new_tokens}
+        if self.error:
+            raise self.error
+        question = re.findall(r"\s*\S+|\s+", messages[-1]["content"])
+        said = self.answer[:max_new_tokens]
+        whole = fake_trace(
+            ["<|user|>", *question, "<|end|>", *said], layers=self.info.num_layers, template=1,
+            prompt=len(question) + 1, experts=self.info.num_experts, projections=self.info.projections,
+        )
+        try:
+            for count in range(1, len(said) + 1):
+                time.sleep(self.seconds_a_token)
+                finished = None if count < len(said) else "length" if len(said) < len(self.answer) else "stop"
+                rows = slice(0, len(question) + 1 + count)
+                yield SimpleNamespace(text="".join(said[:count]), trace=whole.select(tokens=rows), finished=finished)
+        finally:
+            self.closed += 1

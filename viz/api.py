@@ -1,0 +1,58 @@
+"""The public endpoint `/ask`: prompt in, answer and routing out, streamed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+
+from molora.errors import MoloraError
+from molora.trace import RoutingTrace
+from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, check_prompt
+
+if TYPE_CHECKING:
+    from molora.engine import Engine
+
+
+def routed_experts(trace: RoutingTrace) -> str:
+    """base64 of a .npy: int16 [T, L*P, K], layer by layer, each with its projections in order."""
+    buffer = io.BytesIO()
+    tokens, layers, projections, top_k = trace.expert_ids.shape
+    np.save(buffer, trace.expert_ids.reshape(tokens, layers * projections, top_k), allow_pickle=False)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The function behind `/ask`; its signature is the endpoint's."""
+
+    def ask(
+        prompt: str, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Answers one prompt. Streams {"answer": text so far, "tokens": text of the T tokens read so far,
+        "routed_experts": base64 of a .npy, int16 [T, layers * projections, top_k]}, about three times a second."""
+        try:
+            messages = [{"role": "user", "content": check_prompt(prompt)}]
+            begun = drawn = time.monotonic()
+            with closing(engine.stream(
+                messages, max_new_tokens=int(min(max(max_new_tokens, 1), most_new_tokens)),
+                temperature=float(min(max(temperature, 0), 2)), seed=int(seed),
+            )) as steps:
+                for step in steps:
+                    now = time.monotonic()
+                    late = now - begun > TIME_LIMIT_SECONDS
+                    if step.finished or late or now - drawn >= UPDATE_SECONDS:
+                        drawn = now
+                        yield {"answer": step.text, "tokens": step.trace.token_text,
+                               "routed_experts": routed_experts(step.trace)}
+                    if late:
+                        return
+        except MoloraError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return ask

@@ -1,0 +1,94 @@
+"""Runs the engine for a visitor: throttles what the page redraws, honours stop, time and length limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from molora.errors import MoloraError
+from viz.session import Session, Turn
+
+if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
+    from molora.engine import Engine
+
+MAX_PROMPT_CHARS = 8000
+UPDATE_SECONDS = 0.34
+"""At most about three redraws a second."""
+TIME_LIMIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the settings say."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+def check_prompt(prompt: str) -> str:
+    """The prompt without surrounding blanks. Raises MoloraError if nothing is left, or too much."""
+    text = prompt.strip()
+    if not text:
+        raise MoloraError("Type a question first.")
+    if len(text) > MAX_PROMPT_CHARS:
+        raise MoloraError(
+            f"The question has {len(text):,} characters; this page takes up to {MAX_PROMPT_CHARS:,}. Shorten it."
+        )
+    return text
+
+
+def reply(engine: Engine, session: Session, sampling: Sampling) -> Iterator[None]:
+    """Answers the session's last question into the session; yields whenever the page should be redrawn.
+
+    Closing the generator stops the model before its next token. A MoloraError of the engine becomes a note.
+    """
+    if not session.waiting:
+        return
+    session.waiting, session.running = False, True
+    turns = session.turns  # `clear` gives the session another list: what still comes then goes nowhere
+    messages = session.messages()
+    session.trace, session.chosen, session.length = None, None, None
+    turns.append(Turn("assistant", ""))
+    begun = drawn = time.monotonic()
+    note = ""
+    try:
+        yield
+        with closing(engine.stream(
+            messages,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+        )) as steps:
+            for step in steps:
+                if session.turns is turns:
+                    if session.length is None:
+                        session.length = len(step.trace) + sampling.max_new_tokens
+                    session.trace = step.trace
+                turns[-1].content = step.text
+                now = time.monotonic()
+                if session.stopping or now - begun > TIME_LIMIT_SECONDS:
+                    note = "Stopped." if session.stopping else f"Stopped after {TIME_LIMIT_SECONDS:.0f} seconds."
+                    break
+                if step.finished == "length":
+                    note = f"Cut off at {sampling.max_new_tokens} new tokens; the settings allow more."
+                if now - drawn >= UPDATE_SECONDS:
+                    yield
+                    drawn = time.monotonic()
+    except MoloraError as error:
+        note = str(error)
+    finally:
+        session.running = session.stopping = False
+        session.length = None
+        if not turns[-1].content:
+            turns.pop()
+        if note:
+            turns.append(Turn("note", note))
+    yield

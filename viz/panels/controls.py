@@ -1,0 +1,50 @@
+"""What to see: layers, projection, prompt or answer, and what colour means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gradio as gr
+
+from molora.errors import MoloraError
+from viz.figures.style import short
+from viz.session import Session
+from viz.view import layer_choices, parse_layers
+
+
+class Controls:
+    """The choices in one row; `changed` reads them all into the session's view."""
+
+    def __init__(self, num_layers: int, projections: tuple[str, ...]) -> None:
+        self.num_layers = num_layers
+        self.projections = {short(name): name for name in projections}
+        with gr.Row(elem_classes="controls"):
+            self.layers = gr.Dropdown(
+                layer_choices(num_layers), value="all", label="Layers", allow_custom_value=True, min_width=110, scale=2,
+                elem_id="layers",
+            )
+            self.projection = gr.Radio(
+                ["all", *self.projections] if len(projections) > 1 else list(self.projections),
+                value="all" if len(projections) > 1 else next(iter(self.projections)), label="Projection",
+                min_width=150, scale=3, elem_id="projection",
+            )
+            self.show = gr.Radio(["both", "prompt", "answer"], value="both", label="Show", min_width=150, scale=3,
+                                 elem_id="show")
+            self.colour = gr.Radio(
+                [("top expert", "expert"), ("its weight", "weight"), ("entropy", "entropy")], value="expert",
+                label="Map colour", min_width=150, scale=4, elem_id="colour",
+            )
+        self.inputs = [self.layers, self.projection, self.show, self.colour]
+
+    def changed(self, session: Session, layers: str | None, projection: str, show: str, colour: str) -> None:
+        """Raises MoloraError for layers that cannot be read; the view then stays as it was."""
+        if show not in ("both", "prompt", "answer") or colour not in ("expert", "weight", "entropy"):
+            raise MoloraError("There is no such choice.")
+        chosen = self.projections.get(projection)
+        session.view = replace(
+            session.view,
+            layers=parse_layers(str(layers or ""), self.num_layers),
+            projections=None if chosen is None or len(self.projections) == 1 else (chosen,),
+            show=show,
+            colour=colour,
+        )

@@ -1,0 +1,116 @@
+"""The conversation column: what was said, the question box, send, stop, retry, clear, examples, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from molora.errors import MoloraError
+from viz.assets import js
+from viz.chat import check_prompt, reply
+from viz.figures.conversation import conversation, examples
+from viz.panels.events import MODEL, QUICK
+from viz.panels.routing import RoutingPanel
+from viz.panels.settings import Settings
+from viz.session import Session
+
+if TYPE_CHECKING:
+    from molora.engine import Engine
+
+
+class ConversationPanel:
+    def __init__(self, engine: Engine, questions: list[str], most_new_tokens: int) -> None:
+        self.engine = engine
+        self.questions = questions
+        self.log = gr.HTML(
+            self._welcome(), html_template='<div class="scroller" role="log" aria-label="Conversation">${value}</div>',
+            js_on_load=js("conversation"), elem_id="log", apply_default_css=False,
+        )
+        with gr.Row(elem_classes="ask", equal_height=True):
+            self.prompt = gr.Textbox(
+                placeholder="Ask a medical question", show_label=False, label="Your question", container=False,
+                lines=1, max_lines=5, scale=1, min_width=120, elem_id="prompt", autofocus=True,
+            )
+            self.send = gr.Button("Send", variant="primary", min_width=76, scale=0, elem_id="send")
+            self.stop = gr.Button("Stop", variant="stop", min_width=76, scale=0, elem_id="stop", visible=False)
+        with gr.Row(elem_classes="after-ask"):
+            self.retry = gr.Button("Retry", size="sm", min_width=0, scale=0, elem_id="retry")
+            self.clear = gr.Button("Clear", size="sm", min_width=0, scale=0, elem_id="clear")
+            gr.HTML('<span class="hint">Enter sends, Shift+Enter breaks the line, Esc stops</span>',
+                    apply_default_css=False, elem_classes="hints")
+        self.settings = Settings(most_new_tokens, engine.info.is_demo)
+
+    def wire(self, state: gr.State, routing: RoutingPanel) -> None:
+        """Sending is two events: the question shows at once, then the answer waits for the model's turn."""
+        talk = [self.log, self.send, self.stop]
+        page = [*talk, *routing.outputs]
+
+        def answer(session: Session, *settings: float) -> Iterator[list[Any]]:
+            for _ in reply(self.engine, session, self.settings.sampling(*settings)):
+                yield [*self._talk(session), *routing.draw(session)]
+
+        def settled(session: Session) -> list[Any]:
+            session.waiting = session.waiting and not session.stopping
+            return self._talk(session)
+
+        starts = [
+            (gr.on([self.prompt.submit, self.send.click], self._sent, [state, self.prompt], [self.prompt, *talk],
+                   **QUICK)),
+            self.log.example(self._example, state, talk, **QUICK),
+            self.retry.click(self._again, state, talk, **QUICK),
+        ]
+        for start in starts:
+            run = start.success(answer, [state, *self.settings.inputs], page, api_visibility="private", **MODEL)
+            run.then(settled, state, talk, **QUICK)
+        self.stop.click(self._stopped, state, talk, **QUICK)
+
+        def cleared(session: Session) -> list[Any]:
+            session.clear()
+            return [*self._talk(session), *routing.draw(session)]
+
+        self.clear.click(cleared, state, page, **QUICK)
+
+    def _sent(self, session: Session, prompt: str | None) -> list[Any]:
+        """What cannot be sent stays in the box, and a message says why."""
+        try:
+            if session.busy:
+                raise MoloraError("An answer is still being written. Stop it first.")
+            session.ask(check_prompt(prompt or ""))
+        except MoloraError as error:
+            gr.Warning(str(error))
+            return [gr.skip()] * 4
+        return ["", *self._talk(session)]
+
+    def _example(self, session: Session, event: gr.EventData) -> list[Any]:
+        if not session.busy and isinstance(event.index, int) and 0 <= event.index < len(self.questions):
+            session.ask(self.questions[event.index])
+        return self._talk(session)
+
+    def _again(self, session: Session) -> list[Any]:
+        """Asks the last question once more, with the settings as they are now."""
+        if session.busy:
+            gr.Warning("An answer is still being written. Stop it first.")
+        elif question := session.retract():
+            session.ask(question)
+        else:
+            gr.Warning("There is no question to ask again yet.")
+        return self._talk(session)
+
+    def _stopped(self, session: Session) -> list[Any]:
+        session.stopping = session.running
+        session.waiting = False
+        return self._talk(session)
+
+    def _talk(self, session: Session) -> list[Any]:
+        """The log, and Send or Stop, whichever makes sense."""
+        turns = [(turn.role, turn.content) for turn in session.turns]
+        shown = conversation(turns, writing=session.busy) if turns else self._welcome()
+        return [shown, gr.update(visible=not session.busy), gr.update(visible=session.busy)]
+
+    def _welcome(self) -> str:
+        return (
+            '<div class="welcome"><p>Ask a medical question. Beside the answer you see, for every token and layer, '
+            f'which experts the routers picked.</p>{examples(self.questions)}</div>'
+        )

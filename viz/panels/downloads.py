@@ -1,0 +1,83 @@
+"""Downloads: the trace as .npz, its summary as .json, the figure as HTML that works offline.
+
+Files are made in memory and saved by the browser: nothing a visitor typed is written to the server's disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from molora.analysis import summarize
+from viz.assets import js
+from viz.panels.events import QUICK
+from viz.panels.load import LoadPanel
+from viz.panels.map import MapPanel
+from viz.panels.token import TokenPanel
+from viz.session import Session
+
+
+class Downloads:
+    def __init__(self) -> None:
+        with gr.Row(elem_classes="downloads"):
+            self.npz = gr.Button("Trace .npz", size="sm", elem_id="save-npz", min_width=0)
+            self.json = gr.Button("Summary .json", size="sm", elem_id="save-json", min_width=0)
+            self.html = gr.Button("Figure .html", size="sm", elem_id="save-html", min_width=0)
+        self.file = gr.HTML("", html_template="", js_on_load=js("download"), elem_classes="unseen",
+                            apply_default_css=False)
+
+    def wire(self, state: gr.State) -> None:
+        for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure_file)):
+            button.click(make, state, self.file, **QUICK)
+
+
+def trace_file(session: Session) -> Any:
+    if session.trace is None:
+        return _nothing()
+    buffer = io.BytesIO()
+    session.trace.save(buffer)
+    return _file("molora-trace.npz", "application/octet-stream", buffer.getvalue())
+
+
+def summary_file(session: Session) -> Any:
+    if session.trace is None:
+        return _nothing()
+    text = json.dumps(summarize(session.trace), ensure_ascii=False, indent=1)
+    return _file("molora-summary.json", "application/json", text.encode())
+
+
+def figure_file(session: Session) -> Any:
+    """The figure of the open tab, with plotly.js inside."""
+    if session.trace is None:
+        return _nothing()
+    page = standalone(current_figure(session), f"MoLoRA Lens, {session.tab}")
+    return _file(f"molora-{session.tab}.html", "text/html", page.encode())
+
+
+def current_figure(session: Session) -> go.Figure:
+    if session.tab == "token":
+        return TokenPanel.figure(session)
+    return LoadPanel.figure(session) if session.tab == "load" else MapPanel.figure(session, False)
+
+
+def standalone(drawn: go.Figure, title: str) -> str:
+    """One HTML file that needs no network."""
+    framed = go.Figure(drawn)
+    framed.layout.height = None
+    framed.layout.margin.t = 40
+    return framed.to_html(include_plotlyjs=True, full_html=True, default_height="92vh", config={"displaylogo": False}
+                          ).replace("<head>", f"<head><title>{title}</title>", 1)
+
+
+def _file(name: str, kind: str, content: bytes) -> str:
+    return json.dumps({"name": name, "kind": kind, "content": base64.b64encode(content).decode()})
+
+
+def _nothing() -> Any:
+    gr.Warning("There is nothing to save yet: ask something first.")
+    return gr.skip()

@@ -1,0 +1,38 @@
+"""The page's head and foot: what answers here, and what it is not."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+if TYPE_CHECKING:
+    from molora.engine import EngineInfo
+
+
+def head(info: EngineInfo, reason: str | None) -> gr.HTML:
+    """Title, one chip a fact about the model, and the light or dark switch.
+
+    reason: why this model was chosen, where nobody named one.
+    """
+    experts = f"{info.num_experts} experts, top-{info.top_k}"
+    chips = (info.model, info.quantization, info.device, experts, f"{info.num_layers} layers × {len(info.projections)}")
+    shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
+    why = f'<div class="why" title="{escape(reason)}">Chosen because {escape(reason)}</div>' if reason else ""
+    return gr.HTML(
+        f'<h1>MoLoRA Lens</h1><div class="chips" aria-label="Model">{shown}</div>{why}'
+        '<button type="button" id="theme-toggle" aria-label="Switch between light and dark">◐</button>',
+        elem_id="head", apply_default_css=False,
+    )
+
+
+def foot(info: EngineInfo) -> gr.HTML:
+    """The demo notice, no medical advice, how to load MING-MOE."""
+    words = ["<b>No medical advice.</b> Answers come from a language model and can be wrong."]
+    if info.is_demo:
+        words.append(
+            "This is a 135M-parameter English demo, not MING-MOE. With a CUDA GPU: "
+            "<code>python app.py --model BlueZeros/MING-MOE-7B</code>."
+        )
+    return gr.HTML(" ".join(f"<span>{text}</span>" for text in words), elem_id="foot", apply_default_css=False)

@@ -1,0 +1,47 @@
+"""The Map tab: the routing map, and under it the selected token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from viz.figures.map import routing_map
+from viz.figures.style import blank
+from viz.figures.token import token_title, token_weights
+from viz.panels.plot import packed, plot
+from viz.session import Session
+
+MAP_HEIGHT, GLANCE_HEIGHT = 360, 126
+
+
+class MapPanel:
+    """The map's event: `cell`, with `row`."""
+
+    def __init__(self) -> None:
+        self.map = plot(self.figure(Session(), False), name="map",
+                        label="Routing map: tokens across, layers down, colour by expert")
+        self.title = gr.HTML("", elem_classes="token-title", apply_default_css=False)
+        self.glance = plot(blank("", GLANCE_HEIGHT), name="glance",
+                           label="The selected token: experts by layer, picked ones marked")
+        self.outputs = [self.map, self.title, self.glance]
+
+    def draw(self, session: Session, streaming: bool) -> list[Any]:
+        figure = packed(self.figure(session, streaming))
+        row, trace = session.selected, session.trace
+        if row is None or trace is None:
+            return [figure, "", packed(blank("", GLANCE_HEIGHT))]
+        cut = session.view.cut(trace)
+        return [figure, token_title(cut, row), packed(token_weights(cut, row, compact=True, height=GLANCE_HEIGHT))]
+
+    @staticmethod
+    def figure(session: Session, streaming: bool) -> go.Figure:
+        """The map alone. While streaming, cells carry no hover texts and the axis keeps its length."""
+        if session.trace is None:
+            return blank("Ask something: the routing of every token appears here.", MAP_HEIGHT)
+        view = session.view
+        return routing_map(
+            view.cut(session.trace), colour=view.colour, show=view.show, hover=not streaming, height=MAP_HEIGHT,
+            selected=session.chosen if streaming else session.selected, length=session.length if streaming else None,
+        )

@@ -1,0 +1,40 @@
+"""A Plotly figure on the page that is redrawn in place.
+
+`gr.Plot` builds its element anew for each value, which loses the reader's zoom and flickers. Here one element stays and
+`Plotly.react` changes it; the figure travels as JSON, and dark mode swaps its template in the browser.
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from viz.assets import PLOTLY_JS, js
+from viz.figures.style import template
+
+
+def plot(figure: go.Figure, *, name: str, label: str) -> gr.HTML:
+    """A figure's place on the page; its events: `cell`, with `row`, the x of a clicked point.
+
+    Args:
+        name: the element's id.
+        label: what a screen reader says of it.
+    """
+    gr.set_static_paths(PLOTLY_JS)
+    return gr.HTML(
+        value=packed(figure),
+        html_template=f'<div class="plot" role="img" aria-label="{escape(label)}"></div>',
+        js_on_load=f"const DARK = {json.dumps(template(dark=True))};\n{js('plot')}",
+        head=f'<script src="gradio_api/file={PLOTLY_JS.as_posix()}"></script>',
+        apply_default_css=False,
+        elem_id=name,
+        elem_classes="figure",
+    )
+
+
+def packed(figure: go.Figure) -> str:
+    """What goes over the wire; arrays inside are base64 of their bytes."""
+    return figure.to_json()

@@ -1,0 +1,89 @@
+"""The routing column: controls, token strip, tabs, summary, downloads. Redraws only what can be seen."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import gradio as gr
+
+from molora.errors import MoloraError
+from viz.figures.summary import summary_line
+from viz.panels.controls import Controls
+from viz.panels.downloads import Downloads
+from viz.panels.events import QUICK
+from viz.panels.load import LoadPanel
+from viz.panels.map import MapPanel
+from viz.panels.strip import StripPanel
+from viz.panels.token import TokenPanel
+from viz.session import Session, Tab
+
+
+class RoutingPanel:
+    """`draw` gives one value for each of `outputs`."""
+
+    def __init__(self, num_layers: int, num_experts: int, projections: tuple[str, ...]) -> None:
+        self.controls = Controls(num_layers, projections)
+        self.strip = StripPanel(num_experts)
+        with gr.Tabs(elem_classes="tabs"):
+            with gr.Tab("Map", id="map") as map_tab:
+                self.map = MapPanel()
+            with gr.Tab("Token", id="token") as token_tab:
+                self.token = TokenPanel()
+            with gr.Tab("Load", id="load") as load_tab:
+                self.load = LoadPanel()
+        self.tabs: dict[Tab, gr.Tab] = {"map": map_tab, "token": token_tab, "load": load_tab}
+        with gr.Row(elem_classes="foot"):
+            self.summary = gr.HTML("", elem_id="summary", apply_default_css=False)
+            self.downloads = Downloads()
+        self.outputs = [*self.strip.outputs, *self.map.outputs, *self.token.outputs, *self.load.outputs, self.summary]
+
+    def draw(self, session: Session, streaming: bool | None = None) -> list[Any]:
+        """Only the open tab is drawn; the others are drawn when they are opened."""
+        session = copy(session)  # an answer may be running: every figure shows the same moment
+        streaming = session.running if streaming is None else streaming
+        open_tab = {
+            "map": lambda: self.map.draw(session, streaming),
+            "token": lambda: self.token.draw(session),
+            "load": lambda: self.load.draw(session),
+        }
+        panels = {"map": self.map, "token": self.token, "load": self.load}
+        tabs: list[Any] = []
+        for name, panel in panels.items():
+            tabs += open_tab[name]() if name == session.tab else [gr.skip()] * len(panel.outputs)
+        line = ""
+        if session.trace is not None:
+            line = summary_line(session.view.cut(session.trace), show=session.view.show)
+        return [*self.strip.draw(session), *tabs, line]
+
+    def wire(self, state: gr.State) -> None:
+        """Every choice redraws at once, also while an answer streams."""
+        for control in self.controls.inputs:
+            control.input(self._chosen, [state, *self.controls.inputs], self.outputs, **QUICK)
+        for name, tab in self.tabs.items():
+            tab.select(self._opener(name), state, self.outputs, **QUICK)
+        self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
+        self.map.map.cell(self._picked, state, self.outputs, **QUICK)
+        self.downloads.wire(state)
+
+    def _chosen(self, session: Session, *choices: Any) -> list[Any]:
+        try:
+            self.controls.changed(session, *choices)
+        except MoloraError as error:
+            gr.Warning(str(error))
+            return [gr.skip()] * len(self.outputs)
+        return self.draw(session)
+
+    def _opener(self, name: Tab) -> Any:
+        def opened(session: Session) -> list[Any]:
+            session.tab = name
+            return self.draw(session)
+
+        return opened
+
+    def _picked(self, session: Session, event: gr.EventData) -> list[Any]:
+        row = event.row
+        if session.trace is None or not isinstance(row, int) or not 0 <= row < len(session.trace):
+            return [gr.skip()] * len(self.outputs)
+        session.chosen = row
+        return self.draw(session)

@@ -1,0 +1,33 @@
+"""The token strip with its legend: choose a token by click, touch or arrow keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from viz.assets import js
+from viz.figures.legend import expert_legend
+from viz.figures.strip import token_strip
+from viz.session import Session
+
+
+class StripPanel:
+    """Its event: `pick`, with `row`."""
+
+    def __init__(self, num_experts: int) -> None:
+        gr.HTML(
+            f'<span class="caption">Tokens, each in the colour of its top expert</span>{expert_legend(num_experts)}',
+            elem_classes="strip-head", apply_default_css=False,
+        )
+        self.strip = gr.HTML(
+            "", html_template='<div class="scroller">${value}</div>', js_on_load=js("strip"), elem_id="strip",
+            apply_default_css=False,
+        )
+        self.outputs = [self.strip]
+
+    def draw(self, session: Session) -> list[Any]:
+        if session.trace is None:
+            return ['<p class="empty">Every token of the question and the answer will stand here.</p>']
+        trace = session.view.cut(session.trace)
+        return [token_strip(trace, show=session.view.show, selected=session.selected)]

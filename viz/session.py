@@ -1,0 +1,82 @@
+"""What one visitor has on the page: the conversation, its trace, and what they chose to see. Holds no tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from molora.trace import RoutingTrace
+from viz.view import View, shown_tokens
+
+Role = Literal["user", "assistant", "note"]
+Tab = Literal["map", "token", "load"]
+
+
+@dataclass
+class Turn:
+    """One entry of the conversation. A note is the page's own word; the model never reads it."""
+
+    role: Role
+    content: str
+
+
+@dataclass
+class Session:
+    """Lives in a `gr.State`; every event of the visitor changes the same object, so a running answer sees it too."""
+
+    turns: list[Turn] = field(default_factory=list)
+    trace: RoutingTrace | None = None
+    """Of the last question and its answer so far; arrays are views on the engine's buffers."""
+    view: View = field(default_factory=View)
+    tab: Tab = "map"
+    chosen: int | None = None
+    """The row the visitor clicked; None follows the last token."""
+    length: int | None = None
+    """Tokens the map's axis holds while an answer streams, None once it stands."""
+    waiting: bool = False
+    """A question has been sent and is not being answered yet."""
+    running: bool = False
+    stopping: bool = False
+
+    @property
+    def busy(self) -> bool:
+        return self.waiting or self.running
+
+    @property
+    def selected(self) -> int | None:
+        """The row to show in depth: the chosen one, else the last that the view shows."""
+        if self.trace is None or not len(self.trace):
+            return None
+        if self.chosen is not None and self.chosen < len(self.trace):
+            return self.chosen
+        rows = shown_tokens(self.trace, self.view.show).nonzero()[0]
+        return int(rows[-1]) if len(rows) else None
+
+    def messages(self) -> list[dict[str, str]]:
+        """What the model reads: turns without notes. A question that got no answer at all is left out."""
+        spoken = [turn for turn in self.turns if turn.role != "note"]
+        kept = [
+            turn
+            for turn, after in zip(spoken, [*spoken[1:], None], strict=True)
+            if turn.role == "assistant" or after is None or after.role == "assistant"
+        ]
+        return [{"role": turn.role, "content": turn.content} for turn in kept]
+
+    def ask(self, question: str) -> None:
+        self.turns.append(Turn("user", question))
+        self.waiting, self.stopping = True, False
+
+    def retract(self) -> str | None:
+        """Takes the last question and all that followed it off the conversation and returns it; None without one."""
+        for at in range(len(self.turns) - 1, -1, -1):
+            if self.turns[at].role == "user":
+                question = self.turns[at].content
+                del self.turns[at:]
+                return question
+        return None
+
+    def clear(self) -> None:
+        """An empty conversation; what the visitor chose to see stays."""
+        self.turns, self.trace, self.chosen, self.length = [], None, None, None
+        self.waiting = False
+        self.stopping = self.running

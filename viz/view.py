@@ -1,0 +1,70 @@
+"""What of a trace the reader wants to see: layers, projections, prompt or answer, and what colour means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molora.errors import MoloraError
+from molora.trace import ANSWER, PROMPT, RoutingTrace
+
+Show = Literal["both", "prompt", "answer"]
+Colour = Literal["expert", "weight", "entropy"]
+
+
+@dataclass(frozen=True)
+class View:
+    """None means all. Applies to every figure of a page alike."""
+
+    layers: tuple[int, ...] | None = None
+    """The model's own layer numbers."""
+    projections: tuple[str, ...] | None = None
+    show: Show = "both"
+    """"both" includes the chat template's own tokens, the other two leave them out."""
+    colour: Colour = "expert"
+
+    def cut(self, trace: RoutingTrace) -> RoutingTrace:
+        """The trace for the chosen layers and projections, all tokens. Raises MoloraError for an unknown one."""
+        return trace.select(
+            layers=None if self.layers is None else list(self.layers),
+            projections=None if self.projections is None else list(self.projections),
+        )
+
+
+def shown_tokens(trace: RoutingTrace, show: Show) -> NDArray[np.bool_]:
+    """Which tokens `show` keeps [T]."""
+    if show == "both":
+        return np.ones(len(trace), bool)
+    return trace.phase == (PROMPT if show == "prompt" else ANSWER)
+
+
+def layer_choices(num_layers: int) -> list[str]:
+    """What the layer menu offers: all, thirds, and each layer; `parse_layers` reads every one of them."""
+    thirds = np.array_split(np.arange(num_layers), 3) if num_layers >= 6 else []
+    spans = [f"{name} ({part[0]}-{part[-1]})" for name, part in zip(("early", "middle", "late"), thirds, strict=False)]
+    return ["all", *spans, *(str(layer) for layer in range(num_layers))]
+
+
+def parse_layers(text: str, num_layers: int) -> tuple[int, ...] | None:
+    """Reads "all", "7", "3-8, 12" or "early (0-9)"; None for all.
+
+    Raises MoloraError for anything else and for layers that the model does not have.
+    """
+    text = text.strip()
+    if text.lower() in ("", "all"):
+        return None
+    inner = re.fullmatch(r"[a-z]+ \((.*)\)", text)
+    layers: set[int] = set()
+    for part in (inner[1] if inner else text).split(","):
+        span = re.fullmatch(r"\s*(\d{1,4})\s*(?:[-–]\s*(\d{1,4})\s*)?", part)
+        if not span:
+            raise MoloraError(f'Layers read like "7" or "3-8, 12"; {text[:40]!r} does not.')
+        first, last = int(span[1]), int(span[2] or span[1])
+        if first > last or last >= num_layers:
+            raise MoloraError(f"This model has layers 0 to {num_layers - 1}; {part.strip()[:20]!r} is not among them.")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
