@@ -183,7 +183,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MoloraError(f"{path.parent} holds no {path.name}; it is no MoLoRA checkpoint, or is incomplete.") from None
+        raise MoloraError(f"{path.parent} holds no {path.name}; it is no MoLoRA checkpoint or lacks files.") from None
     except (OSError, ValueError) as error:
         raise MoloraError(f"{path} cannot be read as JSON ({error}). Get the file again.") from error
     if not isinstance(values, dict):
@@ -208,7 +208,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefix(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Released prefixes vary (`base_model.model.model.`, `base_model.model.`, `model.model.`); what follows does not."""
+    """Released prefixes vary (`base_model.model.model.`, `base_model.model.`, `model.model.`); the rest does not."""
     plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         short = _PREFIX.sub("", str(name)).replace(".default.weight", ".weight")

@@ -87,11 +87,11 @@ class MoloraConfig:
         _refuse_peft_options(adapter_config)
         r = _number(adapter_config, "r", int)
         alpha = _number(adapter_config, "lora_alpha", float)
-        dropout = float(adapter_config.get("lora_dropout") or 0.0)
+        dropout = _number(adapter_config, "lora_dropout", float, default=0.0)
         targets = adapter_config.get("target_modules") or list(ATTENTION_PROJECTIONS)
-        if isinstance(targets, str):
+        if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
             raise MoloraError(
-                f"adapter_config.json gives target_modules as the pattern {targets!r}; list the names instead."
+                f"adapter_config.json gives target_modules as {targets!r}; a list of names is expected. Write them out."
             )
         num_experts = _number(config, "num_experts", int, default=4)
         if num_experts > 1:  # the experts own the FFN; PEFT's list may still name it
@@ -135,7 +135,8 @@ class MoloraConfig:
 
 def _number(values: dict[str, Any], key: str, kind: type, default: Any = None) -> Any:
     value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or kind(value) != value:
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or kind(value) != value:
         raise MoloraError(f"{key} is {value!r}; a number is expected. Correct config.json or adapter_config.json.")
     return kind(value)
 
@@ -144,6 +145,7 @@ def _refuse_peft_options(adapter_config: dict[str, Any]) -> None:
     """Options of PEFT that change what the layer computes and that MING-MOE does not use."""
     if adapter_config.get("bias", "none") != "none":
         raise MoloraError(f"adapter_config.json asks for bias={adapter_config['bias']!r}; only 'none' is supported.")
-    for key in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "layers_to_transform"):
+    refused = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "layers_to_transform")
+    for key in refused:
         if adapter_config.get(key):
             raise MoloraError(f"adapter_config.json sets {key}, which MoLoRA checkpoints do not use; remove it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -104,9 +105,7 @@ class Engine:
 
     def answer(self, messages: Sequence[Message], **settings: Any) -> Step:
         """The last Step of `stream(messages, **settings)`."""
-        for step in self.stream(messages, **settings):
-            pass
-        return step
+        return deque(self.stream(messages, **settings), maxlen=1).pop()
 
     def trace_text(self, text: str) -> RoutingTrace:
         """The routing of any text, read as it is, without chat template and without an answer.

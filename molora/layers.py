@@ -56,8 +56,8 @@ class Router(nn.Module):
         softmax(logits) do (Gumbel top-k trick, arXiv 1903.06059), on the device and without synchronisation."""
         if self.selection == "top_k":
             return logits
-        uniform = torch.rand(logits.shape, device=logits.device, generator=self.generator)
-        return logits - torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
+        gumbel = -torch.empty_like(logits).exponential_(generator=self.generator).log()
+        return logits + gumbel
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, top_k={self.top_k}, selection={self.selection}"

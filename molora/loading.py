@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from molora.checkpoint import FILES, Checkpoint, check_fit, fill, read_checkpoint
@@ -47,8 +48,8 @@ def choose_model() -> Choice:
     if free < _MING_MOE_BYTES:
         return Choice(
             DEMO,
-            f"the GPU has {free / 2**30:.1f} GiB free and MING-MOE-7B in 4 bits needs {_MING_MOE_BYTES / 2**30:.0f}, so "
-            "the small demo model answers",
+            f"MING-MOE-7B in 4 bits needs {_MING_MOE_BYTES / 2**30:.0f} GiB and the GPU has {free / 2**30:.1f} free, "
+            "so the small demo model answers",
         )
     if _on_disk():
         return Choice(MING_MOE, f"the GPU has {free / 2**30:.0f} GiB free and the weights are on this disk")
@@ -125,8 +126,10 @@ def load_base(base: str, quantize: Quantize = "none", device: str = "auto") -> t
             use_safetensors=True,
         )
     except torch.OutOfMemoryError as error:
-        raise MoloraError(f"{base} does not fit on {device}. Try --quantize 4bit, a smaller model, or --device cpu.") from error
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise MoloraError(
+            f"{base} does not fit on {device}. Try --quantize 4bit, a smaller model, or --device cpu."
+        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise MoloraError(f"The base model {base} cannot be loaded: {error}") from error
     return model, tokenizer
 
@@ -175,7 +178,7 @@ def _base_folder(base: str, files: tuple[str, ...]) -> Path:
 def _base_of(checkpoint: Checkpoint) -> str:
     """The base that the checkpoint names. Released ones may name a folder of their author's machine."""
     name = checkpoint.config.base
-    if name == DEMO or is_hub_id(name) or Path(name).is_dir() and name:
+    if name == DEMO or is_hub_id(name) or (Path(name).is_dir() and name):
         return name
     if match := re.search(r"(Qwen1\.5-[\d.]+B(?:-Chat)?)/?$", name):
         return f"Qwen/{match[1]}"
@@ -195,8 +198,8 @@ def _check_base(checkpoint: Checkpoint, base: str) -> None:
         expected, found = checkpoint.base_config.get(key), getattr(config, key, None)
         if expected is not None and expected != found:
             raise MoloraError(
-                f"The checkpoint in {checkpoint.folder} was trained on a base with {key} {expected}; {base} has {found}. "
-                f"Give the right one with --base (the checkpoint names {checkpoint.config.base!r})."
+                f"The checkpoint in {checkpoint.folder} was trained on a base with {key} {expected}; {base} has "
+                f"{found}. Give the right one with --base (the checkpoint names {checkpoint.config.base!r})."
             )
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)

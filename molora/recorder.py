@@ -56,9 +56,10 @@ class Recorder:
         self._grid = grid
         e, k = grid.num_experts, grid.top_k
         device = grid.routers[0].weight.device if grid.routers else torch.device("cpu")
-        self._buffer = torch.empty(chunk, len(grid.routers), e + 2 * k, device=device)  # [N, L*P, E+K+K]
+        layers, projections = len(grid.layer_indices), len(grid.projections)
+        self._buffer = torch.empty(chunk, layers, projections, e + 2 * k, device=device)  # [N, L, P, E+K+K]
         self._reading = 0
-        axes = (capacity, len(grid.layer_indices), len(grid.projections))
+        axes = (capacity, layers, projections)
         self._logits = np.empty((*axes, e), np.float32)
         self._ids = np.empty((*axes, k), np.int16)
         self._weights = np.empty((*axes, k), np.float32)
@@ -70,7 +71,8 @@ class Recorder:
     def attached(self) -> Iterator[None]:
         """Hooks on, and off again on every way out."""
         handles = [
-            router.register_forward_hook(partial(self._write, slot)) for slot, router in enumerate(self._grid.routers)
+            router.register_forward_hook(partial(self._write, *divmod(slot, len(self._grid.projections))))
+            for slot, router in enumerate(self._grid.routers)
         ]
         try:
             yield
@@ -87,11 +89,11 @@ class Recorder:
         finally:
             self._reading = 0
 
-    def _write(self, slot: int, _module: nn.Module, _args: tuple[Any, ...], routing: Routing) -> None:
+    def _write(self, layer: int, projection: int, _router: nn.Module, _args: tuple[Any, ...], routing: Routing) -> None:
         if not self._reading:
             return
         e, k = self._grid.num_experts, self._grid.top_k
-        row = self._buffer[: self._reading, slot]  # [N, E+K+K]
+        row = self._buffer[: self._reading, layer, projection]  # [N, E+K+K]
         row[:, :e] = routing.logits[0]
         row[:, e : e + k] = routing.expert_ids[0]
         row[:, e + k :] = routing.weights[0]
@@ -99,8 +101,7 @@ class Recorder:
     def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int] | int) -> None:
         """Takes over the rows of the pass just made for the tokens that it read."""
         at = slice(len(self._text), len(self._text) + len(token_ids))
-        rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()
-        rows = rows.reshape(len(token_ids), *self._logits.shape[1:3], -1)  # [N, L, P, E+K+K]
+        rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()  # [N, L, P, E+K+K]
         e, k = self._grid.num_experts, self._grid.top_k
         self._logits[at] = rows[..., :e]
         self._ids[at] = rows[..., e : e + k]

@@ -67,8 +67,10 @@ def mix(pools: dict[str, list[Example]], shares: dict[str, float], count: int, s
 def collate(examples: Sequence[Example], pad: int) -> dict[str, Tensor]:
     """Right-padded `input_ids`, `attention_mask`, `labels`, each [B, T]."""
     width = max(len(example.token_ids) for example in examples)
-    batch = {key: torch.full((len(examples), width), fill) for key, fill in
-             (("input_ids", pad), ("attention_mask", 0), ("labels", IGNORED))}  # [B, T]
+    batch = {
+        key: torch.full((len(examples), width), fill)
+        for key, fill in (("input_ids", pad), ("attention_mask", 0), ("labels", IGNORED))
+    }  # [B, T]
     for row, (ids, answer_at) in enumerate(examples):
         batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
         batch["attention_mask"][row, : len(ids)] = 1
@@ -115,7 +117,7 @@ class AdapterTrainer(Trainer):
 
     balance: float = 0.0
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         with routings(model) as seen:
@@ -159,28 +161,30 @@ def held_out_losses(model: Any, pools: dict[str, list[Example]], pad: int, batch
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m molora.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m molora.train", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets (see the README)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint; its run/ holds the state")
-    parser.add_argument("--base", default="demo", help="hub id or folder of the base, or 'demo' (default)")
+    parser.add_argument("--base", default="demo", help="hub id or folder of the base, or 'demo'")
     parser.add_argument(
         "--tasks",
         default="medquad=0.64,pubmedqa=0.12,ncbi_disease=0.12,mts_dialog=0.12",
         help="tasks with their shares of the examples (default: %(default)s)",
     )
-    parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA (default: 8)")
-    parser.add_argument("--top-k", type=int, default=2, help="experts for each token (default: 2)")
-    parser.add_argument("--rank", type=int, default=8, help="rank of each expert and of the attention LoRA (default: 8)")
-    parser.add_argument("--alpha", type=float, default=16, help="LoRA alpha (default: 16)")
-    parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout (default: 0)")
-    parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss (default: 0.01)")
-    parser.add_argument("--steps", type=int, default=420, help="optimizer steps (default: 420)")
-    parser.add_argument("--batch-size", type=int, default=8, help="sequences a step (default: 8)")
-    parser.add_argument("--max-length", type=int, default=256, help="tokens a sequence (default: 256)")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of warm-up and cosine (default: 1.5e-3)")
-    parser.add_argument("--held-out", type=int, default=100, help="held-out items a task (default: 100)")
-    parser.add_argument("--save-steps", type=int, default=50, help="steps between resumable states (default: 50)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA")
+    parser.add_argument("--top-k", type=int, default=2, help="experts for each token")
+    parser.add_argument("--rank", type=int, default=8, help="rank of each expert and of the attention LoRA")
+    parser.add_argument("--alpha", type=float, default=16, help="LoRA alpha")
+    parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout")
+    parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
+    parser.add_argument("--steps", type=int, default=420, help="optimizer steps")
+    parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens a sequence")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of warm-up and cosine")
+    parser.add_argument("--held-out", type=int, default=100, help="held-out items a task")
+    parser.add_argument("--save-steps", type=int, default=50, help="steps between resumable states")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and held-out items")
     return parser.parse_args(argv)
 
 
@@ -207,8 +211,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = MoloraConfig(args.experts, args.top_k, experts=lora, attention=lora, base=args.base)
     torch.manual_seed(args.seed)
     wrap(model, config)
-    weights = {"trained": sum(p.numel() for p in trained(model).values()),
-               "total": sum(p.numel() for p in model.parameters())}
+    weights = {
+        "trained": sum(p.numel() for p in trained(model).values()),
+        "total": sum(p.numel() for p in model.parameters()),
+    }
     print(f"training {weights['trained']:,} of {weights['total']:,} weights", flush=True)
 
     def encoded(items: Sequence[Item]) -> list[Example]:
@@ -263,9 +269,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     base_config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
     write_checkpoint(args.out, model, config, base_config, torch.bfloat16)
     card = {
-        "tasks": {n: {"share": shares[n], "train": len(s.train), "held_out": len(test_sets[n]),
-                      "source": TASKS[n].source, "licence": TASKS[n].licence, "loss_before": before[n],
-                      "loss_after": after[n]} for n, s in splits.items()},
+        "tasks": {
+            n: {
+                "share": shares[n],
+                "train": len(s.train),
+                "held_out": len(test_sets[n]),
+                "source": TASKS[n].source,
+                "licence": TASKS[n].licence,
+                "loss_before": before[n],
+                "loss_after": after[n],
+            }
+            for n, s in splits.items()
+        },
         "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out")},
         "weights": weights,
         "tokens": sum(len(example.token_ids) for example in train_set),

@@ -1,0 +1,38 @@
+"""Fixtures that several parts share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import molora
+from molora.engine import Engine
+from tests.released import make_base, make_checkpoint
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Qwen2 chat model."""
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MoLoRA checkpoint on it in the released layout."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), base)
+
+
+@pytest.fixture(scope="session")
+def engine(checkpoint: Path) -> Engine:
+    """The two together."""
+    return molora.load(str(checkpoint))
