@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import sys
 from typing import TYPE_CHECKING
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is imported
 
 import gradio as gr
-from gradio import networking
-from gradio.themes.utils.fonts import LocalFont
 
 from molora.errors import MoloraError
 from viz import assets
@@ -21,6 +18,7 @@ from viz.panels.conversation import ConversationPanel
 from viz.panels.events import MODEL, QUEUE_SIZE
 from viz.panels.frame import foot, head
 from viz.panels.routing import RoutingPanel
+from viz.serve import launch
 from viz.session import Session
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from molora.engine import Engine
 
 SESSION_SECONDS = 3600
-
-FALLBACKS = ("ui-sans-serif", "system-ui", "sans-serif")
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,24 +43,49 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--model", default="auto", metavar="NAME",
-                       help="hub id, folder in the released MING-MOE layout, 'demo', or 'auto': MING-MOE-7B where a GPU "
-                       "has room for it and its weights are in reach, otherwise the demo (default: auto)")
-    model.add_argument("--base", metavar="NAME",
-                       help="hub id or folder of the base model (default: the one the checkpoint names)")
-    model.add_argument("--quantize", default="auto", choices=("auto", "none", "8bit", "4bit"),
-                       help="auto: 4 bits on a CUDA GPU, none on a CPU (default: auto)")
-    model.add_argument("--device", default="auto", metavar="DEVICE",
-                       help="auto, cpu, cuda, cuda:1, ... auto spreads over all GPUs (default: auto)")
-    model.add_argument("--max-new-tokens", type=_positive, default=512, metavar="N",
-                       help="the longest answer that visitors may ask for (default: 512)")
+    model.add_argument(
+        "--model",
+        default="auto",
+        metavar="NAME",
+        help="hub id, folder in the released MING-MOE layout, 'demo', or 'auto': MING-MOE-7B where a "
+        "GPU has room for it and its weights are in reach, otherwise the demo (default: auto)",
+    )
+    model.add_argument(
+        "--base", metavar="NAME", help="hub id or folder of the base model (default: the one the checkpoint names)"
+    )
+    model.add_argument(
+        "--quantize",
+        default="auto",
+        choices=("auto", "none", "8bit", "4bit"),
+        help="auto: 4 bits on a CUDA GPU, none on a CPU (default: auto)",
+    )
+    model.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:1, ... auto spreads over all GPUs (default: auto)",
+    )
+    model.add_argument(
+        "--max-new-tokens",
+        type=_positive,
+        default=512,
+        metavar="N",
+        help="the longest answer that visitors may ask for (default: 512)",
+    )
     page = parser.add_argument_group("page")
-    page.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-                      help="0.0.0.0 serves the whole network (default: 127.0.0.1, this machine only)")
-    page.add_argument("--port", type=int, default=None,
-                      help="default: GRADIO_SERVER_PORT if set, else the first free one from 7860")
-    page.add_argument("--share", action="store_true",
-                      help="also make a public gradio.live address; needs the internet, and anyone with it can ask")
+    page.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        help="0.0.0.0 serves the whole network (default: 127.0.0.1, this machine only)",
+    )
+    page.add_argument(
+        "--port", type=int, default=None, help="default: GRADIO_SERVER_PORT if set, else the first free one from 7860"
+    )
+    page.add_argument(
+        "--share",
+        action="store_true",
+        help="also make a public gradio.live address; needs the internet, and anyone with it can ask",
+    )
     return parser.parse_args(argv)
 
 
@@ -89,35 +110,13 @@ def build(engine: Engine, *, most_new_tokens: int = 512, reason: str | None = No
             foot(info)
         talk.wire(state, routing)
         routing.wire(state)
-        gr.api(ask_endpoint(engine, most_new_tokens), api_name="ask", concurrency_id=MODEL["concurrency_id"],
-               concurrency_limit=MODEL["concurrency_limit"])
+        gr.api(
+            ask_endpoint(engine, most_new_tokens),
+            api_name="ask",
+            concurrency_id=MODEL["concurrency_id"],
+            concurrency_limit=MODEL["concurrency_limit"],
+        )
     return page.queue(max_size=QUEUE_SIZE)
-
-
-def launch(page: gr.Blocks, *, host: str, port: int | None, share: bool = False, block: bool = True) -> str:
-    """Serves the page and returns its local address. Without the internet `share` says so, and the page stays."""
-    theme = gr.themes.Base(primary_hue="zinc", secondary_hue="zinc", neutral_hue="zinc", 
-                            font=[LocalFont("IBM Plex Sans", weights=(400, 700)), *FALLBACKS])
-    _, address, _ = page.launch(
-        server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, theme=theme, css=assets.css(),
-        js=assets.js("page"), footer_links=[], run_history=False, enable_monitoring=False, state_session_capacity=256,
-        ssr_mode=False,
-    )
-    print(f"MoLoRA Lens is at {address}", flush=True)
-    if share:
-        print(_share(page), flush=True)
-    if block:
-        page.block_thread()
-    return address
-
-
-def _share(page: gr.Blocks) -> str:
-    """Opens a tunnel and says where it ends, or why there is none."""
-    try:
-        address = networking.setup_tunnel(page.server_name, page.server_port, secrets.token_urlsafe(32), None, None)
-    except Exception as error:  # the tunnel fails in many ways, and none of them may take the local page down
-        return f"No public address: {' '.join(str(error).split())[:200]} The page at {page.local_url} stays up."
-    return f"Anyone can reach it at {address} for as long as this runs, a week at most."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

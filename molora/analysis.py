@@ -43,15 +43,15 @@ def expert_weights(trace: RoutingTrace) -> NDArray[np.float64]:
     rows = np.broadcast_to(np.arange(tokens)[:, None, None, None], picked.shape)
     cells = rows[picked] * experts + trace.expert_ids[picked]
     sums = np.bincount(cells, weights=trace.expert_weights[picked], minlength=tokens * experts)
-    return sums.reshape(tokens, experts)
+    return sums.astype(np.float64).reshape(tokens, experts)  # without a weight, bincount counts in integers
 
 
-def token_experts(trace: RoutingTrace) -> NDArray[np.int16]:
+def token_experts(trace: RoutingTrace) -> NDArray[np.int64]:
     """The expert with the most weight for each token over all layers and projections [T]; -1 where none was picked."""
     weights = expert_weights(trace)
     if not weights.size:
-        return np.full(len(trace), -1, np.int16)
-    return np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1).astype(np.int16)
+        return np.full(len(trace), -1)
+    return np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1).astype(np.int64)
 
 
 def load(trace: RoutingTrace) -> NDArray[np.float64]:

@@ -6,21 +6,28 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
+from molora.engine import Engine, EngineInfo, Step
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 def fake_trace(
-    texts: list[str] | int = 40, *, layers: int = 4, projections: tuple[str, ...] = PROJECTIONS, experts: int = 8,
-    top_k: int = 2, template: int = 3, prompt: int = 5, seed: int = 0,
+    texts: list[str] | int = 40,
+    *,
+    layers: int = 4,
+    projections: tuple[str, ...] = PROJECTIONS,
+    experts: int = 8,
+    top_k: int = 2,
+    template: int = 3,
+    prompt: int = 5,
+    seed: int = 0,
 ) -> RoutingTrace:
-    """A trace of random routers: `template` tokens of the chat template, then `prompt` of the prompt, the rest answer."""
+    """Random routers over `template` tokens of the chat template, `prompt` of the prompt, and the rest of an answer."""
     if isinstance(texts, int):
         texts = [f" w{number}" for number in range(texts)]
     tokens, rng = len(texts), np.random.default_rng(seed)
@@ -43,21 +50,20 @@ def fake_trace(
     )
 
 
-@dataclass(frozen=True)
-class FakeInfo:
-    model: str = "fake"
-    base: str = "fake-base"
-    adapter_sha256: str = "0" * 64
-    quantization: str = "none"
-    dtype: str = "float32"
-    device: str = "cpu"
-    num_experts: int = 8
-    top_k: int = 2
-    num_layers: int = 4
-    projections: tuple[str, ...] = PROJECTIONS
-    is_demo: bool = True
-    reads_chinese: bool = False
-    context_length: int = 2048
+INFO = EngineInfo(
+    model="fake",
+    base="fake-base",
+    adapter_sha256="0" * 64,
+    quantization="none",
+    dtype="float32",
+    device="cpu",
+    num_experts=8,
+    top_k=2,
+    num_layers=4,
+    is_demo=True,
+    reads_chinese=False,
+    context_length=2048,
+)
 
 
 @dataclass
@@ -67,12 +73,17 @@ class FakeEngine:
     answer: list[str] = field(default_factory=lambda: [" It", " depends", "."])
     seconds_a_token: float = 0.0
     error: Exception | None = None
-    info: FakeInfo = field(default_factory=FakeInfo)
+    info: EngineInfo = INFO
     asked: list[Any] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     closed: int = 0
 
-    def stream(self, messages: list[dict[str, str]], max_new_tokens: int = 256, **settings: Any) -> Iterator[Any]:
+    @property
+    def engine(self) -> Engine:
+        """Itself, for whatever takes an engine: it has the parts that the page uses."""
+        return cast(Engine, self)
+
+    def stream(self, messages: list[dict[str, str]], max_new_tokens: int = 256, **settings: Any) -> Iterator[Step]:
         self.asked.append(messages)
         self.settings = settings | {"max_new_tokens": max_new_tokens}
         if self.error:
@@ -80,14 +91,20 @@ class FakeEngine:
         question = re.findall(r"\s*\S+|\s+", messages[-1]["content"])
         said = self.answer[:max_new_tokens]
         whole = fake_trace(
-            ["<|user|>", *question, "<|end|>", *said], layers=self.info.num_layers, template=1,
-            prompt=len(question) + 1, experts=self.info.num_experts, projections=self.info.projections,
+            ["<|user|>", *question, "<|end|>", *said],
+            layers=self.info.num_layers,
+            template=1,
+            prompt=len(question) + 1,
+            experts=self.info.num_experts,
+            projections=self.info.projections,
         )
         try:
             for count in range(1, len(said) + 1):
                 time.sleep(self.seconds_a_token)
-                finished = None if count < len(said) else "length" if len(said) < len(self.answer) else "stop"
-                rows = slice(0, len(question) + 1 + count)
-                yield SimpleNamespace(text="".join(said[:count]), trace=whole.select(tokens=rows), finished=finished)
+                finished: Literal["stop", "length"] | None = None
+                if count == len(said):
+                    finished = "length" if len(said) < len(self.answer) else "stop"
+                rows = slice(0, len(question) + 1 + count)  # the last one said has not been read yet
+                yield Step("".join(said[:count]), whole.select(tokens=rows), count, finished)
         finally:
             self.closed += 1

@@ -6,7 +6,6 @@ import base64
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -14,7 +13,7 @@ import numpy as np
 
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
-from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, check_prompt
+from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, bounded, check_prompt, running, usual_penalty
 
 if TYPE_CHECKING:
     from molora.engine import Engine
@@ -37,19 +36,19 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
         """Answers one prompt. Streams {"answer": text so far, "tokens": text of the T tokens read so far,
         "routed_experts": base64 of a .npy, int16 [T, layers * projections, top_k]}, about three times a second."""
         try:
-            messages = [{"role": "user", "content": check_prompt(prompt)}]
+            sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(engine.info), seed)
             begun = drawn = time.monotonic()
-            with closing(engine.stream(
-                messages, max_new_tokens=int(min(max(max_new_tokens, 1), most_new_tokens)),
-                temperature=float(min(max(temperature, 0), 2)), seed=int(seed),
-            )) as steps:
+            with running(engine, [{"role": "user", "content": check_prompt(prompt)}], sampling) as steps:
                 for step in steps:
                     now = time.monotonic()
                     late = now - begun > TIME_LIMIT_SECONDS
                     if step.finished or late or now - drawn >= UPDATE_SECONDS:
                         drawn = now
-                        yield {"answer": step.text, "tokens": step.trace.token_text,
-                               "routed_experts": routed_experts(step.trace)}
+                        yield {
+                            "answer": step.text,
+                            "tokens": step.trace.token_text,
+                            "routed_experts": routed_experts(step.trace),
+                        }
                     if late:
                         return
         except MoloraError as error:

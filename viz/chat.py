@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from molora.errors import MoloraError
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
-    from molora.engine import Engine
+    from molora.engine import Engine, EngineInfo, Step
 
 MAX_PROMPT_CHARS = 8000
 UPDATE_SECONDS = 0.34
@@ -29,6 +29,37 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
+
+
+def bounded(
+    most_new_tokens: int,
+    max_new_tokens: float,
+    temperature: float,
+    top_p: float,
+    repetition_penalty: float,
+    seed: float | None,
+) -> Sampling:
+    """Numbers of a request, kept within what the page offers: a request can carry anything."""
+    return Sampling(
+        max_new_tokens=int(min(max(max_new_tokens, 1), most_new_tokens)),
+        temperature=float(min(max(temperature, 0), 2)),
+        top_p=float(min(max(top_p, 0.05), 1)),
+        repetition_penalty=float(min(max(repetition_penalty, 1), 2)),
+        seed=int(min(max(seed or 0, 0), 2**31 - 1)),
+    )
+
+
+def usual_penalty(info: EngineInfo) -> float:
+    """The repetition penalty nobody chose: a model as small as the demo's repeats itself without one."""
+    return 1.1 if info.is_demo else 1.0
+
+
+def running(engine: Engine, messages: list[dict[str, Any]], sampling: Sampling) -> closing[Generator[Step]]:
+    """The engine's steps; leaving the context stops the model before its next token.
+
+    Raises MoloraError for messages that the model cannot read.
+    """
+    return closing(cast("Generator[Step]", engine.stream(messages, **asdict(sampling))))
 
 
 def check_prompt(prompt: str) -> str:
@@ -59,18 +90,11 @@ def reply(engine: Engine, session: Session, sampling: Sampling) -> Iterator[None
     note = ""
     try:
         yield
-        with closing(engine.stream(
-            messages,
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-        )) as steps:
+        with running(engine, messages, sampling) as steps:
             for step in steps:
                 if session.turns is turns:
-                    if session.length is None:
-                        session.length = len(step.trace) + sampling.max_new_tokens
+                    prompt_rows = len(step.trace) - max(step.num_tokens - 1, 0)
+                    session.length = prompt_rows + sampling.max_new_tokens
                     session.trace = step.trace
                 turns[-1].content = step.text
                 now = time.monotonic()
@@ -78,7 +102,7 @@ def reply(engine: Engine, session: Session, sampling: Sampling) -> Iterator[None
                     note = "Stopped." if session.stopping else f"Stopped after {TIME_LIMIT_SECONDS:.0f} seconds."
                     break
                 if step.finished == "length":
-                    note = f"Cut off at {sampling.max_new_tokens} new tokens; the settings allow more."
+                    note = f"Cut off after {step.num_tokens} new tokens, the limit in the settings."
                 if now - drawn >= UPDATE_SECONDS:
                     yield
                     drawn = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from molora.trace import RoutingTrace
 from viz.view import View, shown_tokens
@@ -52,7 +52,7 @@ class Session:
         rows = shown_tokens(self.trace, self.view.show).nonzero()[0]
         return int(rows[-1]) if len(rows) else None
 
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """What the model reads: turns without notes. A question that got no answer at all is left out."""
         spoken = [turn for turn in self.turns if turn.role != "note"]
         kept = [

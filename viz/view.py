@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,19 @@ class View:
             layers=None if self.layers is None else list(self.layers),
             projections=None if self.projections is None else list(self.projections),
         )
+
+
+def chosen_show(text: str) -> Show:
+    """What a request calls `show`. Raises MoloraError for an unknown value, as do the other readers here."""
+    if text not in get_args(Show):
+        raise MoloraError(f"There is no such choice of tokens: {text[:20]!r}.")
+    return cast(Show, text)
+
+
+def chosen_colour(text: str) -> Colour:
+    if text not in get_args(Colour):
+        raise MoloraError(f"There is no such colour mode: {text[:20]!r}.")
+    return cast(Colour, text)
 
 
 def shown_tokens(trace: RoutingTrace, show: Show) -> NDArray[np.bool_]:

@@ -7,10 +7,12 @@ from viz.palette import expert_colours, text_colour
 
 def expert_legend(num_experts: int) -> str:
     """HTML of one numbered swatch an expert."""
+    box = (
+        "display:inline-block;min-width:18px;padding:0 3px;margin-left:2px;border-radius:3px;text-align:center;"
+        "font-size:11px;line-height:18px;box-shadow:inset 0 0 0 1px #8886"
+    )
     swatches = "".join(
-        f'<span style="background:{colour};color:{text_colour(colour)};box-shadow:inset 0 0 0 1px #8886;display:inline-block;'
-        f'min-width:18px;padding:0 3px;margin-left:2px;border-radius:3px;text-align:center;font-size:11px;line-height:18px">'
-        f"{number}</span>"
+        f'<span style="{box};background:{colour};color:{text_colour(colour)}">{number}</span>'
         for number, colour in enumerate(expert_colours(num_experts))
     )
     return f'<span role="img" aria-label="Colours of experts 0 to {num_experts - 1}">expert {swatches}</span>'

@@ -26,14 +26,19 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
     experts = trace.num_experts
     names, colours, uniform = np.arange(experts), expert_colours(experts), 100 / experts
     layout: dict[str, Any] = {
-        "margin": {"l": 44, "r": 66, "t": 24, "b": 38}, "showlegend": False, "bargap": 0.25,
-        "annotations": [], "shapes": [],
+        "margin": {"l": 44, "r": 66, "t": 24, "b": 38},
+        "showlegend": False,
+        "bargap": 0.25,
+        "annotations": [],
+        "shapes": [],
         "coloraxis": {
-            "cmin": 0, "cmax": min(100.0, 4 * uniform),
+            "cmin": 0,
+            "cmax": min(100.0, 4 * uniform),
             "colorscale": [(0, "rgba(128,128,128,0.03)"), (1, "#6b6b76")],
             "colorbar": {"title": {"text": "share"}, "ticksuffix": " %", "len": 0.67, "y": 0, "yanchor": "bottom"},
         },
     }
+    layers = trace.layer_indices.astype(str).tolist()
     data: list[dict[str, Any]] = []
     most = 2 * uniform
     for side, (phase, name) in enumerate(SIDES):
@@ -44,13 +49,24 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
         bars, cells = ("", "3") if side == 0 else ("2", "4")
         data += [
             {
-                "type": "bar", "x": names, "y": mean.astype(np.float32), "xaxis": f"x{bars}", "yaxis": f"y{bars}",
+                "type": "bar",
+                "x": names,
+                "y": mean.astype(np.float32),
+                "xaxis": f"x{bars}",
+                "yaxis": f"y{bars}",
                 "marker": {"color": colours, "line": {"width": 0.5, "color": "#888888"}},
                 "hovertemplate": "expert %{x}: %{y:.1f} %<extra></extra>",
             },
             {
-                "type": "heatmap", "z": by_layer.astype(np.float32), "x": names, "y": trace.layer_indices.astype(str).tolist(),
-                "coloraxis": "coloraxis", "xaxis": f"x{cells}", "yaxis": f"y{cells}", "xgap": 1, "hoverongaps": False,
+                "type": "heatmap",
+                "z": by_layer.astype(np.float32),
+                "x": names,
+                "y": layers,
+                "coloraxis": "coloraxis",
+                "xaxis": f"x{cells}",
+                "yaxis": f"y{cells}",
+                "xgap": 1,
+                "hoverongaps": False,
                 "hovertemplate": "layer %{y}, expert %{x}: %{z:.1f} %<extra></extra>",
             },
         ]
@@ -60,17 +76,43 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
         layout[f"xaxis{bars}"] = across | {"anchor": f"y{bars}", "showticklabels": False}
         layout[f"xaxis{cells}"] = across | {"anchor": f"y{cells}", "title": {"text": "expert"}, "nticks": 16}
         layout[f"yaxis{bars}"] = down | {"domain": [0.7, 1], "anchor": f"x{bars}", "ticksuffix": " %", "nticks": 4}
-        layout[f"yaxis{cells}"] = down | {"domain": [0, 0.67], "anchor": f"x{cells}", **layer_axis(trace),
-                                          "title": {"text": "layer" if side == 0 else ""}, "nticks": 12}
-        layout["shapes"].append({"type": "line", "xref": f"x{bars} domain", "x0": 0, "x1": 1, "yref": f"y{bars}",
-                                 "y0": uniform, "y1": uniform, "line": {"dash": "dot", "width": 1.5}})
+        layout[f"yaxis{cells}"] = down | {
+            "domain": [0, 0.67],
+            "anchor": f"x{cells}",
+            **layer_axis(trace),
+            "title": {"text": "layer" if side == 0 else ""},
+            "nticks": 12,
+        }
+        layout["shapes"].append(
+            {
+                "type": "line",
+                "xref": f"x{bars} domain",
+                "x0": 0,
+                "x1": 1,
+                "yref": f"y{bars}",
+                "y0": uniform,
+                "y1": uniform,
+                "line": {"dash": "dot", "width": 1.5},
+            }
+        )
         words = f"{name}, {len(part)} token{'s' * (len(part) != 1)}" if len(part) else f"{name}, nothing yet"
-        layout["annotations"].append(note(words, xref="paper", yref="paper", x=span[0], y=1, xanchor="left",
-                                          yanchor="bottom"))
+        layout["annotations"].append(
+            note(words, xref="paper", yref="paper", x=span[0], y=1, xanchor="left", yanchor="bottom")
+        )
     for axis in ("yaxis", "yaxis2"):
         layout[axis]["range"] = [0, most * 1.08]
-    layout["annotations"].append(note(f"uniform<br>{uniform:.3g} %", xref="paper", x=1.005, y=uniform, yref="y2",
-                                      xanchor="left", align="left", font={"size": 10}))
+    layout["annotations"].append(
+        note(
+            f"uniform<br>{uniform:.3g} %",
+            xref="paper",
+            x=1.005,
+            y=uniform,
+            yref="y2",
+            xanchor="left",
+            align="left",
+            font={"size": 10},
+        )
+    )
     return figure(height, data, layout)
 
 

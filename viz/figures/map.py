@@ -1,4 +1,4 @@
-"""The routing map: tokens across, layers down, one block a projection; colour is the top expert, its weight, or entropy.
+"""The routing map: tokens across, layers down, a block a projection; colour is top expert, its weight, or entropy.
 
 Cells are one `go.Heatmap` a block in small integers, so that 512 tokens of 90 routers stay below 250 KB on the wire.
 """
@@ -50,28 +50,57 @@ def routing_map(
     layers = trace.layer_indices.astype(str).tolist()
     # The cells' scale ends in "missing", which the bar must not show: a scatter without points carries the bar.
     bar, cells = axis.pop("bar"), axis | {"showscale": False}
-    data: list[dict[str, Any]] = [{"type": "scatter", "x": [None], "y": [None], "hoverinfo": "skip",
-                                   "showlegend": False, "marker": {"coloraxis": "coloraxis2"}}]
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "x": [None],
+            "y": [None],
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "marker": {"coloraxis": "coloraxis2"},
+        }
+    ]
     layout: dict[str, Any] = {"margin": {"l": 44, "r": 60, "t": 20, "b": 34}, "coloraxis": cells, "coloraxis2": bar}
     for block, projection in enumerate(trace.projections):
         number = "" if block == 0 else str(block + 1)
-        data.append({
-            "type": "heatmap", "z": np.ascontiguousarray(codes[:, :, block].T), "y": layers,
-            "coloraxis": "coloraxis", "xaxis": "x", "yaxis": f"y{number}", "name": short(projection),
-            **_hover(trace, block, hover),
-        })
+        data.append(
+            {
+                "type": "heatmap",
+                "z": np.ascontiguousarray(codes[:, :, block].T),
+                "y": layers,
+                "coloraxis": "coloraxis",
+                "xaxis": "x",
+                "yaxis": f"y{number}",
+                "name": short(projection),
+                **_hover(trace, block, hover),
+            }
+        )
         top = 1 - block / blocks
         layout[f"yaxis{number}"] = {
             "domain": [max(top - 1 / blocks + (0.012 if block < blocks - 1 else 0), 0), top],
-            "title": {"text": short(projection)}, **layer_axis(trace), "nticks": max(4, 12 // blocks),
+            "title": {"text": short(projection)},
+            **layer_axis(trace),
+            "nticks": max(4, 12 // blocks),
             **({"matches": "y"} if block else {}),
         }
-    layout["xaxis"] = {"range": [first - 0.5, last - 0.5], "anchor": f"y{blocks if blocks > 1 else ''}",
-                       "title": {"text": "token"}}
+    layout["xaxis"] = {
+        "range": [first - 0.5, last - 0.5],
+        "anchor": f"y{blocks if blocks > 1 else ''}",
+        "title": {"text": "token"},
+    }
     layout["annotations"], layout["shapes"] = _marks(trace, first, last)
     if selected is not None and kept[selected]:
-        layout["shapes"].append({"type": "rect", "x0": selected - 0.5, "x1": selected + 0.5, "y0": 0, "y1": 1,
-                                 "yref": "paper", "layer": "above"})
+        layout["shapes"].append(
+            {
+                "type": "rect",
+                "x0": selected - 0.5,
+                "x1": selected + 0.5,
+                "y0": 0,
+                "y1": 1,
+                "yref": "paper",
+                "layer": "above",
+            }
+        )
     return figure(height, data, layout)
 
 
@@ -98,7 +127,8 @@ def _codes(trace: RoutingTrace, colour: Colour) -> tuple[NDArray[Any], dict[str,
     size = len(colours)  # the code of "missing"
     every = -(-experts // 16)  # at most 16 numbers beside the bar
     ticks = {
-        "title": {"text": "expert" if levels == 1 else "weight"}, "tickmode": "array",
+        "title": {"text": "expert" if levels == 1 else "weight"},
+        "tickmode": "array",
         "tickvals": [number * levels + (levels - 1) / 2 for number in range(0, experts, every)],
         "ticktext": [str(number) for number in range(0, experts, every)],
     }
@@ -131,7 +161,7 @@ def _hover(trace: RoutingTrace, block: int, hover: bool) -> dict[str, Any]:
         "customdata": np.ascontiguousarray(cells.astype(kind)),
         "text": [row] * trace.num_layers,
         "hovertemplate": f"<b>%{{text}}</b> · token %{{x}}<br>layer %{{y}}, {escape(short(trace.projections[block]))}"
-                         f"<br>{picks}<br>entropy %{{customdata[{2 * top_k}]}} % of uniform<extra></extra>",
+        f"<br>{picks}<br>entropy %{{customdata[{2 * top_k}]}} % of uniform<extra></extra>",
     }
 
 
@@ -143,11 +173,23 @@ def _marks(trace: RoutingTrace, first: int, last: int) -> tuple[list[dict[str, A
     look = {"yref": "paper", "y": 1, "yanchor": "bottom"}
     between = first < start < last
     if between:  # on either side of the line; a short prompt's word reaches into the margin
-        notes = [note("prompt", x=start - 0.5, xanchor="right", xshift=-4, **look),
-                 note("answer", x=start - 0.5, xanchor="left", xshift=4, **look)]
+        notes = [
+            note("prompt", x=start - 0.5, xanchor="right", xshift=-4, **look),
+            note("answer", x=start - 0.5, xanchor="left", xshift=4, **look),
+        ]
     else:
         notes = [note("prompt" if start > first else "answer", x=first - 0.5, xanchor="left", **look)]
     if between:
-        shapes.append({"type": "line", "x0": start - 0.5, "x1": start - 0.5, "y0": 0, "y1": 1.05, "yref": "paper",
-                       "layer": "above", "line": {"width": 2}})
+        shapes.append(
+            {
+                "type": "line",
+                "x0": start - 0.5,
+                "x1": start - 0.5,
+                "y0": 0,
+                "y1": 1.05,
+                "yref": "paper",
+                "layer": "above",
+                "line": {"width": 2},
+            }
+        )
     return notes, shapes

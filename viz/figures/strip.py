@@ -12,7 +12,8 @@ from viz.view import Show, shown_tokens
 
 _STYLE = (  # [data-t] outweighs what a host page says of all buttons
     ".molora-strip{line-height:1.8;font-size:12.5px}"
-    ".molora-strip button[data-t]{font:inherit;line-height:1.4;border:0;border-radius:3px;margin:0 1px 0 0;padding:0 3px;"
+    ".molora-strip button[data-t]{font:inherit;line-height:1.4;border:0;border-radius:3px;margin:0 1px 0 0;"
+    "padding:0 3px;"
     "cursor:pointer;max-width:16em;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:pre;"
     "vertical-align:middle;unicode-bidi:isolate;background:var(--c,#8883);color:var(--t,inherit);"
     "box-shadow:inset 0 0 0 1px #8885}"

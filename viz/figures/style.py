@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 
 from molora.trace import RoutingTrace
 
-FONT = "'IBM Plex Sans', ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
+FONT = (
+    "'IBM Plex Sans', ui-sans-serif, system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
+)
 
 _SHORT = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 _GLYPHS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
@@ -20,11 +22,26 @@ def template(dark: bool = False) -> dict[str, Any]:
     """The Plotly template: transparent ground, no grid, grey text that keeps a contrast of 4.5 on the page's ground."""
     text, line, ground = ("#a8a8b0", "#3f3f46", "#18181b") if dark else ("#5b5b63", "#d4d4d8", "#ffffff")
     axis = {
-        "showgrid": False, "zeroline": False, "ticks": "", "linecolor": line, "tickfont": {"size": 10}, "tickangle": 0,
-        "title": {"font": {"size": 11}, "standoff": 6}, "automargin": False,
+        "showgrid": False,
+        "zeroline": False,
+        "ticks": "",
+        "linecolor": line,
+        "tickfont": {"size": 10},
+        "tickangle": 0,
+        "title": {"font": {"size": 11}, "standoff": 6},
+        "automargin": False,
     }
-    bar = {"colorbar": {"outlinewidth": 1, "outlinecolor": line, "thickness": 9, "len": 1, "ticks": "",
-                        "tickfont": {"size": 10}, "title": {"font": {"size": 11}}}}
+    bar = {
+        "colorbar": {
+            "outlinewidth": 1,
+            "outlinecolor": line,
+            "thickness": 9,
+            "len": 1,
+            "ticks": "",
+            "tickfont": {"size": 10},
+            "title": {"font": {"size": 11}},
+        }
+    }
     return {
         "layout": {
             "font": {"family": FONT, "size": 11, "color": text},
@@ -32,8 +49,12 @@ def template(dark: bool = False) -> dict[str, Any]:
             "plot_bgcolor": "rgba(128,128,128,0.10)",
             "xaxis": axis,
             "yaxis": axis,
-            "hoverlabel": {"bgcolor": ground, "bordercolor": line, "align": "left",
-                           "font": {"family": FONT, "size": 12, "color": "#e4e4e7" if dark else "#27272a"}},
+            "hoverlabel": {
+                "bgcolor": ground,
+                "bordercolor": line,
+                "align": "left",
+                "font": {"family": FONT, "size": 12, "color": "#e4e4e7" if dark else "#27272a"},
+            },
             "shapedefaults": {"line": {"color": "#e4e4e7" if dark else "#27272a", "width": 1}},
             "coloraxis": bar,
             "coloraxis2": bar,
@@ -60,8 +81,17 @@ def blank(text: str, height: int) -> go.Figure:
     """A figure that only says why there is nothing to see."""
     off = {"visible": False, "fixedrange": True}
     words = note(text, xref="paper", yref="paper", x=0.5, y=0.5, font={"size": 13})
-    return figure(height, [], {"xaxis": off, "yaxis": off, "plot_bgcolor": "rgba(0,0,0,0)", "annotations": [words],
-                               "margin": {"l": 0, "r": 0, "t": 0, "b": 0}})
+    return figure(
+        height,
+        [],
+        {
+            "xaxis": off,
+            "yaxis": off,
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "annotations": [words],
+            "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        },
+    )
 
 
 def note(text: str, **where: Any) -> dict[str, Any]:
@@ -75,7 +105,7 @@ def layer_axis(trace: RoutingTrace) -> dict[str, Any]:
 
 
 def short(projection: str) -> str:
-    """"gate_proj" -> "gate"; other names stay."""
+    """ "gate_proj" -> "gate"; other names stay."""
     return _SHORT.get(projection, projection)
 
 
@@ -91,9 +121,10 @@ def visible(text: str) -> str:
         return shown + ("…" if len(text) > 6 else "")
     body = text[1:] if text[0] == " " else text
     return "".join(
-        _GLYPHS[char] if char in "\n\t\r"
-        else f"<U+{ord(char):04X}>" if unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-        and char != "\u200d"
+        _GLYPHS[char]
+        if char in "\n\t\r"
+        else f"<U+{ord(char):04X}>"
+        if unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") and char != "\u200d"
         else char
         for char in body
     )

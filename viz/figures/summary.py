@@ -19,7 +19,7 @@ def summary_line(trace: RoutingTrace, *, show: Show = "both") -> str:
     top, pair = int(mean.argmax()), analysis.most_used_pair(part)
     parts = [
         f"<b>{len(part)}</b> tokens",
-        f"most load on expert <b>{top}</b>, {mean[top]:.0%} (uniform {100 / trace.num_experts:.3g}%)",
+        f"expert <b>{top}</b> leads, {mean[top]:.0%} (uniform {100 / trace.num_experts:.3g}%)",
         f"entropy <b>{np.nanmean(analysis.entropy(part)):.2f}</b>",
     ]
     if pair:

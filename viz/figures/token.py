@@ -36,7 +36,9 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
     greys = [f"rgba(128,128,128,{0.04 + 0.4 * step / (GREYS - 1):.2f})" for step in range(GREYS)]
     scale = palette.discrete_scale([*colours, *greys, palette.MISSING])
     layout: dict[str, Any] = {
-        "margin": {"l": 44, "r": 10, "t": 20, "b": 32 if compact else 36}, "showlegend": False, "annotations": [],
+        "margin": {"l": 44, "r": 10, "t": 20, "b": 32 if compact else 36},
+        "showlegend": False,
+        "annotations": [],
         "coloraxis": {"cmin": -0.5, "cmax": len(colours) + GREYS + 0.5, "colorscale": scale, "showscale": False},
     }
     data = []
@@ -46,17 +48,27 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
         number, name = "" if block == 0 else str(block + 1), escape(short(projection))
         weights = _applied(trace, token, block)  # [L, E]
         data += _cells(trace, weights, share[:, block], name, number, compact, levels)
+        layers = layer_axis(trace) | ({"range": [-0.5, trace.num_layers - 0.5]} if compact else {})
+        numbers = {"range": [experts - 0.5, -0.5] if compact else [-0.5, experts - 0.5]}
+        across, down = (layers, numbers) if compact else (numbers, layers)
         layout[f"xaxis{number}"] = {
+            **across,
             "domain": [block / blocks + gap * (block > 0), (block + 1) / blocks - gap * (block < blocks - 1)],
-            "title": {"text": "layer" if compact else "expert"}, "anchor": f"y{number}", **(layer_axis(trace) | {"range": [-0.5, trace.num_layers - 0.5], "nticks": 8} if compact else {"nticks": 16}),
+            "title": {"text": "layer" if compact else "expert"},
+            "anchor": f"y{number}",
+            "nticks": 8 if compact else 16,
         }
         layout[f"yaxis{number}"] = {
-            **({"range": [experts - 0.5, -0.5], "nticks": 10} if compact else layer_axis(trace) | {"nticks": 32}),
-            "anchor": f"x{number}", "showticklabels": block == 0, **({"matches": "y"} if block else {}),
+            **down,
             "title": {"text": ("expert" if compact else "layer") if block == 0 else ""},
+            "anchor": f"x{number}",
+            "nticks": 10 if compact else 32,
+            "showticklabels": block == 0,
+            **({"matches": "y"} if block else {}),
         }
-        layout["annotations"].append(note(name, xref=f"x{number} domain", yref="paper", x=0, y=1, xanchor="left",
-                                          yanchor="bottom"))
+        layout["annotations"].append(
+            note(name, xref=f"x{number} domain", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom")
+        )
     return figure(height, data, layout)
 
 
@@ -85,8 +97,13 @@ def _codes(weights: NDArray[np.float32], share: NDArray[np.float32], levels: int
 
 
 def _cells(
-    trace: RoutingTrace, weights: NDArray[np.float32], share: NDArray[np.float32], name: str, number: str,
-    compact: bool, levels: int,
+    trace: RoutingTrace,
+    weights: NDArray[np.float32],
+    share: NDArray[np.float32],
+    name: str,
+    number: str,
+    compact: bool,
+    levels: int,
 ) -> list[dict[str, Any]]:
     """One block: the cells, and on each picked one a dot (compact) or its weight in figures."""
     layers, experts = trace.layer_indices.astype(str), np.arange(trace.num_experts)
@@ -113,10 +130,18 @@ def _cells(
     layer, expert = ("x", "y") if compact else ("y", "x")
     return [
         {
-            "type": "heatmap", "z": np.ascontiguousarray(codes), "x": columns, "y": rows, "coloraxis": "coloraxis",
-            "customdata": np.ascontiguousarray(percent), "xgap": 1, "ygap": 1, "name": name, **axes,
+            "type": "heatmap",
+            "z": np.ascontiguousarray(codes),
+            "x": columns,
+            "y": rows,
+            "coloraxis": "coloraxis",
+            "customdata": np.ascontiguousarray(percent),
+            "xgap": 1,
+            "ygap": 1,
+            "name": name,
+            **axes,
             "hovertemplate": f"{name}, layer %{{{layer}}}, expert %{{{expert}}}<br>applied with %{{customdata[0]}} %"
-                             "<br>router gave it %{customdata[1]} %<extra></extra>",
+            "<br>router gave it %{customdata[1]} %<extra></extra>",
         },
         {"type": "scatter", "x": across, "y": down, "hoverinfo": "skip", **axes, **look},
     ]

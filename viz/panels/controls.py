@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import gradio as gr
 
-from molora.errors import MoloraError
 from viz.figures.style import short
 from viz.session import Session
-from viz.view import layer_choices, parse_layers
+from viz.view import chosen_colour, chosen_show, layer_choices, parse_layers
 
 
 class Controls:
@@ -20,31 +19,30 @@ class Controls:
         self.projections = {short(name): name for name in projections}
         with gr.Row(elem_classes="controls"):
             self.layers = gr.Dropdown(
-                layer_choices(num_layers), value="all", label="Layers", allow_custom_value=True, min_width=110, scale=2,
+                layer_choices(num_layers),
+                value="all",
+                label="Layers",
+                allow_custom_value=True,
                 elem_id="layers",
             )
-            self.projection = gr.Radio(
-                ["all", *self.projections] if len(projections) > 1 else list(self.projections),
-                value="all" if len(projections) > 1 else next(iter(self.projections)), label="Projection",
-                min_width=150, scale=3, elem_id="projection",
-            )
-            self.show = gr.Radio(["both", "prompt", "answer"], value="both", label="Show", min_width=150, scale=3,
-                                 elem_id="show")
+            names = list(self.projections) if len(projections) == 1 else ["all", *self.projections]
+            self.projection = gr.Radio(names, value=names[0], label="Projection", elem_id="projection")
+            self.show = gr.Radio(["both", "prompt", "answer"], value="both", label="Show", elem_id="show")
             self.colour = gr.Radio(
-                [("top expert", "expert"), ("its weight", "weight"), ("entropy", "entropy")], value="expert",
-                label="Map colour", min_width=150, scale=4, elem_id="colour",
+                [("top expert", "expert"), ("its weight", "weight"), ("entropy", "entropy")],
+                value="expert",
+                label="Map colour",
+                elem_id="colour",
             )
         self.inputs = [self.layers, self.projection, self.show, self.colour]
 
     def changed(self, session: Session, layers: str | None, projection: str, show: str, colour: str) -> None:
-        """Raises MoloraError for layers that cannot be read; the view then stays as it was."""
-        if show not in ("both", "prompt", "answer") or colour not in ("expert", "weight", "entropy"):
-            raise MoloraError("There is no such choice.")
+        """Raises MoloraError for what cannot be read; the view then stays as it was."""
         chosen = self.projections.get(projection)
         session.view = replace(
             session.view,
             layers=parse_layers(str(layers or ""), self.num_layers),
             projections=None if chosen is None or len(self.projections) == 1 else (chosen,),
-            show=show,
-            colour=colour,
+            show=chosen_show(show),
+            colour=chosen_colour(colour),
         )

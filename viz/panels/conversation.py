@@ -9,7 +9,7 @@ import gradio as gr
 
 from molora.errors import MoloraError
 from viz.assets import js
-from viz.chat import check_prompt, reply
+from viz.chat import check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
 from viz.panels.events import MODEL, QUICK
 from viz.panels.routing import RoutingPanel
@@ -25,22 +25,36 @@ class ConversationPanel:
         self.engine = engine
         self.questions = questions
         self.log = gr.HTML(
-            self._welcome(), html_template='<div class="scroller" role="log" aria-label="Conversation">${value}</div>',
-            js_on_load=js("conversation"), elem_id="log", apply_default_css=False,
+            self._welcome(),
+            html_template='<div class="scroller" role="log" aria-label="Conversation">${value}</div>',
+            js_on_load=js("conversation"),
+            elem_id="log",
+            apply_default_css=False,
         )
         with gr.Row(elem_classes="ask", equal_height=True):
             self.prompt = gr.Textbox(
-                placeholder="Ask a medical question", show_label=False, label="Your question", container=False,
-                lines=1, max_lines=5, scale=1, min_width=120, elem_id="prompt", autofocus=True,
+                placeholder="Ask a medical question",
+                show_label=False,
+                label="Your question",
+                container=False,
+                lines=1,
+                max_lines=5,
+                scale=1,
+                min_width=120,
+                elem_id="prompt",
+                autofocus=True,
             )
             self.send = gr.Button("Send", variant="primary", min_width=76, scale=0, elem_id="send")
             self.stop = gr.Button("Stop", variant="stop", min_width=76, scale=0, elem_id="stop", visible=False)
         with gr.Row(elem_classes="after-ask"):
             self.retry = gr.Button("Retry", size="sm", min_width=0, scale=0, elem_id="retry")
             self.clear = gr.Button("Clear", size="sm", min_width=0, scale=0, elem_id="clear")
-            gr.HTML('<span class="hint">Enter sends, Shift+Enter breaks the line, Esc stops</span>',
-                    apply_default_css=False, elem_classes="hints")
-        self.settings = Settings(most_new_tokens, engine.info.is_demo)
+            gr.HTML(
+                '<span class="hint">Enter sends, Shift+Enter breaks the line, Esc stops</span>',
+                apply_default_css=False,
+                elem_classes="hints",
+            )
+        self.settings = Settings(most_new_tokens, usual_penalty(engine.info))
 
     def wire(self, state: gr.State, routing: RoutingPanel) -> None:
         """Sending is two events: the question shows at once, then the answer waits for the model's turn."""
@@ -56,8 +70,15 @@ class ConversationPanel:
             return self._talk(session)
 
         starts = [
-            (gr.on([self.prompt.submit, self.send.click], self._sent, [state, self.prompt], [self.prompt, *talk],
-                   **QUICK)),
+            (
+                gr.on(
+                    [self.prompt.submit, self.send.click],
+                    self._sent,
+                    [state, self.prompt],
+                    [self.prompt, *talk],
+                    **QUICK,
+                )
+            ),
             self.log.example(self._example, state, talk, **QUICK),
             self.retry.click(self._again, state, talk, **QUICK),
         ]
@@ -112,5 +133,5 @@ class ConversationPanel:
     def _welcome(self) -> str:
         return (
             '<div class="welcome"><p>Ask a medical question. Beside the answer you see, for every token and layer, '
-            f'which experts the routers picked.</p>{examples(self.questions)}</div>'
+            f"which experts the routers picked.</p>{examples(self.questions)}</div>"
         )

@@ -28,8 +28,9 @@ class Downloads:
             self.npz = gr.Button("Trace .npz", size="sm", elem_id="save-npz", min_width=0)
             self.json = gr.Button("Summary .json", size="sm", elem_id="save-json", min_width=0)
             self.html = gr.Button("Figure .html", size="sm", elem_id="save-html", min_width=0)
-        self.file = gr.HTML("", html_template="", js_on_load=js("download"), elem_classes="unseen",
-                            apply_default_css=False)
+        self.file = gr.HTML(
+            "", html_template="", js_on_load=js("download"), elem_classes="unseen", apply_default_css=False
+        )
 
     def wire(self, state: gr.State) -> None:
         for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure_file)):
@@ -70,8 +71,9 @@ def standalone(drawn: go.Figure, title: str) -> str:
     framed = go.Figure(drawn)
     framed.layout.height = None
     framed.layout.margin.t = 40
-    return framed.to_html(include_plotlyjs=True, full_html=True, default_height="92vh", config={"displaylogo": False}
-                          ).replace("<head>", f"<head><title>{title}</title>", 1)
+    return framed.to_html(
+        include_plotlyjs=True, full_html=True, default_height="92vh", config={"displaylogo": False}
+    ).replace("<head>", f"<head><title>{title}</title>", 1)
 
 
 def _file(name: str, kind: str, content: bytes) -> str:

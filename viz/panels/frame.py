@@ -23,7 +23,8 @@ def head(info: EngineInfo, reason: str | None) -> gr.HTML:
     return gr.HTML(
         f'<h1>MoLoRA Lens</h1><div class="chips" aria-label="Model">{shown}</div>{why}'
         '<button type="button" id="theme-toggle" aria-label="Switch between light and dark">◐</button>',
-        elem_id="head", apply_default_css=False,
+        elem_id="head",
+        apply_default_css=False,
     )
 
 

@@ -20,11 +20,13 @@ class MapPanel:
     """The map's event: `cell`, with `row`."""
 
     def __init__(self) -> None:
-        self.map = plot(self.figure(Session(), False), name="map",
-                        label="Routing map: tokens across, layers down, colour by expert")
+        self.map = plot(
+            self.figure(Session(), False), name="map", label="Routing map: tokens across, layers down, colour by expert"
+        )
         self.title = gr.HTML("", elem_classes="token-title", apply_default_css=False)
-        self.glance = plot(blank("", GLANCE_HEIGHT), name="glance",
-                           label="The selected token: experts by layer, picked ones marked")
+        self.glance = plot(
+            blank("", GLANCE_HEIGHT), name="glance", label="The selected token: experts by layer, picked ones marked"
+        )
         self.outputs = [self.map, self.title, self.glance]
 
     def draw(self, session: Session, streaming: bool) -> list[Any]:
@@ -42,6 +44,11 @@ class MapPanel:
             return blank("Ask something: the routing of every token appears here.", MAP_HEIGHT)
         view = session.view
         return routing_map(
-            view.cut(session.trace), colour=view.colour, show=view.show, hover=not streaming, height=MAP_HEIGHT,
-            selected=session.chosen if streaming else session.selected, length=session.length if streaming else None,
+            view.cut(session.trace),
+            colour=view.colour,
+            show=view.show,
+            hover=not streaming,
+            height=MAP_HEIGHT,
+            selected=session.chosen if streaming else session.selected,
+            length=session.length if streaming else None,
         )

@@ -42,15 +42,13 @@ class RoutingPanel:
         """Only the open tab is drawn; the others are drawn when they are opened."""
         session = copy(session)  # an answer may be running: every figure shows the same moment
         streaming = session.running if streaming is None else streaming
-        open_tab = {
-            "map": lambda: self.map.draw(session, streaming),
-            "token": lambda: self.token.draw(session),
-            "load": lambda: self.load.draw(session),
-        }
-        panels = {"map": self.map, "token": self.token, "load": self.load}
         tabs: list[Any] = []
-        for name, panel in panels.items():
-            tabs += open_tab[name]() if name == session.tab else [gr.skip()] * len(panel.outputs)
+        for name, outputs, drawn in (
+            ("map", self.map.outputs, lambda: self.map.draw(session, streaming)),
+            ("token", self.token.outputs, lambda: self.token.draw(session)),
+            ("load", self.load.outputs, lambda: self.load.draw(session)),
+        ):
+            tabs += drawn() if name == session.tab else [gr.skip()] * len(outputs)
         line = ""
         if session.trace is not None:
             line = summary_line(session.view.cut(session.trace), show=session.view.show)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from viz.chat import Sampling
+from viz.chat import Sampling, bounded
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -12,30 +12,29 @@ DEFAULT_NEW_TOKENS = 256
 class Settings:
     """`inputs` are read by `sampling`, in the same order."""
 
-    def __init__(self, most_new_tokens: int, is_demo: bool) -> None:
+    def __init__(self, most_new_tokens: int, penalty: float) -> None:
         self.most_new_tokens = most_new_tokens
         with gr.Accordion("Settings", open=False, elem_classes="drawer"):
             with gr.Row():
                 self.max_new_tokens = gr.Slider(
-                    1, most_new_tokens, min(DEFAULT_NEW_TOKENS, most_new_tokens), step=1, label="Max new tokens",
-                    min_width=150, elem_id="max-new-tokens",
+                    1,
+                    most_new_tokens,
+                    min(DEFAULT_NEW_TOKENS, most_new_tokens),
+                    step=1,
+                    label="Max new tokens",
+                    min_width=150,
+                    elem_id="max-new-tokens",
                 )
-                self.temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: always the likeliest)",
-                                             min_width=150)
+                self.temperature = gr.Slider(
+                    0, 2, 0, step=0.05, label="Temperature (0: always the likeliest)", min_width=150
+                )
             with gr.Row():
                 self.top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", min_width=100)
-                self.repetition_penalty = gr.Slider(1, 2, 1.1 if is_demo else 1, step=0.05, label="Repetition penalty",
-                                                    min_width=100)
+                self.repetition_penalty = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty", min_width=100)
                 self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=80)
         self.inputs = [self.max_new_tokens, self.temperature, self.top_p, self.repetition_penalty, self.seed]
 
-    def sampling(self, max_new_tokens: float, temperature: float, top_p: float, penalty: float,
-                 seed: float | None) -> Sampling:
-        """The browser's numbers, kept within what the widgets allow: a request can carry anything."""
-        return Sampling(
-            max_new_tokens=int(min(max(max_new_tokens, 1), self.most_new_tokens)),
-            temperature=float(min(max(temperature, 0), 2)),
-            top_p=float(min(max(top_p, 0.05), 1)),
-            repetition_penalty=float(min(max(penalty, 1), 2)),
-            seed=int(min(max(seed or 0, 0), 2**31 - 1)),
-        )
+    def sampling(
+        self, max_new_tokens: float, temperature: float, top_p: float, penalty: float, seed: float | None
+    ) -> Sampling:
+        return bounded(self.most_new_tokens, max_new_tokens, temperature, top_p, penalty, seed)

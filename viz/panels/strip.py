@@ -18,10 +18,14 @@ class StripPanel:
     def __init__(self, num_experts: int) -> None:
         gr.HTML(
             f'<span class="caption">Tokens, each in the colour of its top expert</span>{expert_legend(num_experts)}',
-            elem_classes="strip-head", apply_default_css=False,
+            elem_classes="strip-head",
+            apply_default_css=False,
         )
         self.strip = gr.HTML(
-            "", html_template='<div class="scroller">${value}</div>', js_on_load=js("strip"), elem_id="strip",
+            "",
+            html_template='<div class="scroller">${value}</div>',
+            js_on_load=js("strip"),
+            elem_id="strip",
             apply_default_css=False,
         )
         self.outputs = [self.strip]
