@@ -87,7 +87,7 @@ class MoloraConfig:
         _refuse_peft_options(adapter_config)
         r = _number(adapter_config, "r", int)
         alpha = _number(adapter_config, "lora_alpha", float)
-        dropout = _number(adapter_config, "lora_dropout", float, default=0.0)
+        dropout = _number({"lora_dropout": adapter_config.get("lora_dropout") or 0.0}, "lora_dropout", float)
         targets = adapter_config.get("target_modules") or list(ATTENTION_PROJECTIONS)
         if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
             raise MoloraError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molora.config import ExpertSelection, LoraConfig
-from molora.layers import MoloraLinear, Router, Routing
+from molora.layers import MoloraLinear, Routing
 
 IN, OUT = 24, 17
 
@@ -119,7 +118,7 @@ def test_equals_the_loop_over_experts(seed: int) -> None:
 
 @pytest.mark.parametrize("num_experts", range(1, 17))
 def test_every_number_of_experts_and_picks(num_experts: int) -> None:
-    x = torch.randn(3, IN)
+    x = torch.randn(2, IN)
     for top_k in range(1, num_experts + 1):
         layer = make(num_experts, top_k)
         expected = layer.base_layer(x).double() + by_loop(x, weights_of(layer), top_k, 4.0)
@@ -161,17 +160,6 @@ def test_untrained_layer_answers_as_its_base(num_experts: int) -> None:
     assert layer.lora_A.count_nonzero() == layer.lora_A.numel()
 
 
-def test_router_gives_the_strongest_first_and_softmax_over_the_picked() -> None:
-    router = Router(IN, 8, 3)
-    x = torch.randn(2, 5, IN)
-    routing = router(x)
-    torch.testing.assert_close(routing.logits, F.linear(x, router.weight, router.bias))
-    order = routing.logits.argsort(dim=-1, descending=True)[..., :3]
-    assert torch.equal(routing.expert_ids, order)
-    torch.testing.assert_close(routing.weights, routing.logits.gather(-1, order).softmax(-1))
-    assert (routing.weights.diff(dim=-1) <= 0).all()
-
-
 def test_router_weighs_in_float32_what_bfloat16_would_tie() -> None:
     """Logits of about 100 that differ by 0.01: in bf16 they are one number, or swap."""
     layer = make(4, 1, dtype=torch.bfloat16)
@@ -196,8 +184,7 @@ def test_bfloat16_layer_is_near_the_loop() -> None:
     y, routing = routing_of(layer, x)
     w = weights_of(layer)
     assert w.router is not None
-    assert w.bias is not None
-    torch.testing.assert_close(routing.logits.double(), x.double() @ w.router.T + w.bias, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(routing.logits.double(), F.linear(x.double(), w.router, w.bias), rtol=1e-5, atol=1e-5)
     assert y.dtype == torch.bfloat16
     expected = layer.base_layer(x).double() + by_loop(x, w, 2, 4.0)
     torch.testing.assert_close(y.double(), expected, rtol=3e-2, atol=0.3)
@@ -306,66 +293,8 @@ def test_quantized_base_on_the_cpu(kind: str, num_experts: int) -> None:
     expected = base(x).double() + by_loop(x, weights_of(layer), min(2, num_experts), 4.0)
     torch.testing.assert_close(y.double(), expected, rtol=1e-3, atol=1e-3)
     y.sum().backward()
-    assert layer.base_layer is base
     assert base.weight.dtype in {torch.uint8, torch.int8}
     assert torch.equal(base.weight.data, packed)
-    assert layer.lora_A.grad is not None
     assert not base.weight.requires_grad
-
-
-class TestSampling:
-    bias = torch.tensor([2.0, 1.0, 0.0, -0.5])
-
-    def router(self, top_k: int = 2) -> Router:
-        router = Router(IN, 4, top_k, "sampling")
-        with torch.no_grad():
-            router.weight.zero_()
-            router.bias.copy_(self.bias)
-        return router
-
-    def test_draws_without_replacement_from_the_softmax(self) -> None:
-        """Chi-square over the 6 pairs; 5 degrees of freedom stay below 20.5 in 999 of 1000 runs."""
-        draws = 20_000
-        p = self.bias.double().softmax(-1).tolist()
-        routing = self.router()(torch.zeros(draws, IN))
-        pairs = [tuple(sorted(pair)) for pair in routing.expert_ids.tolist()]
-        statistic = 0.0
-        for i, j in itertools.combinations(range(4), 2):
-            expected = draws * (p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j]))
-            statistic += (pairs.count((i, j)) - expected) ** 2 / expected
-        assert statistic < 20.5
-        assert sum(i == j for i, j in pairs) == 0
-
-    def test_single_draws_follow_the_softmax(self) -> None:
-        routing = self.router(top_k=1)(torch.zeros(20_000, IN))
-        share = routing.expert_ids.flatten().bincount(minlength=4) / 20_000
-        torch.testing.assert_close(share, self.bias.softmax(-1), rtol=0, atol=0.015)
-
-    def test_weights_belong_to_the_picked_strongest_first(self) -> None:
-        routing = self.router()(torch.zeros(200, IN))
-        picked = self.bias[routing.expert_ids]
-        torch.testing.assert_close(routing.weights, picked.softmax(-1))
-        assert (picked.diff(dim=-1) < 0).all()
-        torch.testing.assert_close(routing.logits, self.bias.expand(200, 4))
-
-    def test_generator_makes_it_reproducible(self) -> None:
-        router, x = self.router(), torch.zeros(500, IN)
-
-        def draw(seed: int) -> Tensor:
-            router.generator = torch.Generator().manual_seed(seed)
-            torch.manual_seed(seed + 99)  # torch's own must not matter
-            return router(x).expert_ids
-
-        first = draw(1)
-        torch.randn(3)
-        router.generator = torch.Generator().manual_seed(1)
-        assert torch.equal(router(x).expert_ids, first)
-        assert not torch.equal(draw(2), first)
-
-    def test_without_a_generator_torchs_own_decides(self) -> None:
-        router, x = self.router(), torch.zeros(500, IN)
-        torch.manual_seed(5)
-        first = router(x).expert_ids
-        assert not torch.equal(router(x).expert_ids, first)
-        torch.manual_seed(5)
-        assert torch.equal(router(x).expert_ids, first)
+    assert layer.lora_A.grad is not None
+    assert layer.base_layer is base
