@@ -36,7 +36,7 @@ def test_folder_answers_and_records(checkpoint: Path, base: Path) -> None:
 
 
 @pytest.mark.parametrize(("quantize", "kind"), [("4bit", bnb.nn.Linear4bit), ("8bit", bnb.nn.Linear8bitLt)])
-def test_quantized_on_the_cpu_answers_and_stays_near(checkpoint: Path, quantize: Any, kind: type) -> None:
+def test_quantized_on_the_cpu_answers_and_stays_near(checkpoint: Path, quantize: Any, kind: Any) -> None:
     plain = molora.load(str(checkpoint))
     engine = molora.load(str(checkpoint), quantize=quantize)
     gate = engine.model.model.layers[0].mlp.gate_proj
@@ -75,7 +75,7 @@ def test_base_of_another_size_is_refused(
 
 def test_share_expert_is_refused(base: Path, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, base, config={"share_expert": True})
-    with pytest.raises(MoloraError, match="config.json sets share_expert"):
+    with pytest.raises(MoloraError, match=r"config.json sets share_expert"):
         molora.load(str(folder))
 
 

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from molora.errors import MoloraError
+from molora.tasks import TASKS, Item
+from molora.tasks.task import held_out
+from tests.sources import make_medquad, make_mts_dialog, make_ncbi_disease, make_pubmedqa
+
+
+def test_held_out_goes_by_concept_and_keeps_its_share() -> None:
+    names = [f"disease {number}" for number in range(4000)]
+    assert held_out("Asthma") == held_out(" asthma ") == held_out("ASTHMA")
+    assert 0.035 < sum(map(held_out, names)) / len(names) < 0.065
+
+
+def test_medquad_splits_by_disease_cleans_questions_and_ends_with_a_sentence(tmp_path: Path) -> None:
+    long = "A sentence about it. " * 60
+    table = "The Human Phenotype Ontology provides the following list."
+    documents = {
+        f"disease {n}": [("What is (are) disease ?", long), ("What are the symptoms ?", table), ("Empty ?", "")]
+        for n in range(100)
+    }
+    make_medquad(tmp_path, documents)
+    split = TASKS["medquad"].load(tmp_path)
+    tests = sum(held_out(name) for name in documents)
+    assert len(split.test) == 2 * tests > 0, "held-out answers are all kept, the empty ones apart"
+    assert sum(item.answer == table for item in split.train) == (100 - tests) // 4
+    assert sum(item.prompt == "What is disease?" for item in split.train) == 100 - tests
+    answer = split.train[0].answer
+    assert len(answer) <= 700
+    assert answer.endswith("about it.")
+
+
+def test_pubmedqa_follows_the_official_split(tmp_path: Path) -> None:
+    make_pubmedqa(tmp_path)
+    split = TASKS["pubmedqa"].load(tmp_path)
+    assert len(split.train) == len(split.test) == 6
+    assert {item.answer for item in split.train} == {"yes", "no", "maybe"}
+    assert "Question: Does remedy" in split.train[0].prompt
+
+
+def test_ncbi_disease_lists_mentions_once_in_order(tmp_path: Path) -> None:
+    make_ncbi_disease(tmp_path)
+    ask = "List the diseases named in this sentence.\n\n"
+    assert TASKS["ncbi_disease"].load(tmp_path).train == [
+        Item(f"{ask}Hereditary breast cancer and ataxia (rare), ataxia.", "Hereditary breast cancer; ataxia"),
+        Item(f"{ask}Nothing T-cell.", "none"),
+    ]
+
+
+def test_mts_dialog_asks_for_the_section(tmp_path: Path) -> None:
+    make_mts_dialog(tmp_path)
+    item = TASKS["mts_dialog"].load(tmp_path).train[0]
+    assert item.answer == "ALLERGY"
+    assert item.prompt.startswith("Doctor: Any allergies, 0?\nPatient: None.")
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_missing_files_are_listed_with_their_source(tmp_path: Path, name: str) -> None:
+    task = TASKS[name]
+    with pytest.raises(MoloraError) as caught:
+        task.load(tmp_path)
+    assert all(file in str(caught.value) for file in task.files)
+    assert task.source in str(caught.value)
