@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from molora import analysis
-from molora.trace import ANSWER, PROMPT, RoutingTrace
+from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 from viz.figures.style import blank, figure, layer_axis, note
 from viz.palette import expert_colours
 
@@ -21,8 +21,8 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
     Above: each expert's share of the picks, with the uniform share 1 / E as a line. Below: the same for each layer.
     Template tokens belong to neither side.
     """
-    if not (trace.phase != 0).any():
-        return blank("Nothing has been read yet.", height)
+    if not (trace.phase != TEMPLATE).any() or not trace.expert_ids.size:
+        return blank("Nothing was routed.", height)
     experts = trace.num_experts
     names, colours, uniform = np.arange(experts), expert_colours(experts), 100 / experts
     layout: dict[str, Any] = {

@@ -39,8 +39,8 @@ def routing_map(
     selected: a row to mark. Raises nothing for an empty trace; it says so in the figure.
     """
     kept = shown_tokens(trace, show)
-    if not kept.any():
-        return blank("No token of this kind yet.", height)
+    if not kept.any() or not trace.expert_ids.size:
+        return blank("No token of this kind was routed.", height)
     blocks = len(trace.projections)
     codes, axis = _codes(trace, colour)
     codes[~kept] = axis["cmax"]
@@ -57,7 +57,7 @@ def routing_map(
             "y": [None],
             "hoverinfo": "skip",
             "showlegend": False,
-            "marker": {"coloraxis": "coloraxis2"},
+            "marker": {"color": [0], "coloraxis": "coloraxis2"},
         }
     ]
     layout: dict[str, Any] = {"margin": {"l": 44, "r": 60, "t": 20, "b": 34}, "coloraxis": cells, "coloraxis2": bar}

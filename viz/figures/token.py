@@ -28,7 +28,7 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
     weight written in it. Picked cells carry a dot as well, so that colour is not the only sign.
     """
     height = height or (126 if compact else 440)
-    if not 0 <= token < len(trace):
+    if not 0 <= token < len(trace) or not trace.expert_ids.size:
         return blank("Choose a token in the strip or in the map.", height)
     experts, blocks = trace.num_experts, len(trace.projections)
     levels = palette.weight_levels(experts)
@@ -56,7 +56,7 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
             "domain": [block / blocks + gap * (block > 0), (block + 1) / blocks - gap * (block < blocks - 1)],
             "title": {"text": "layer" if compact else "expert"},
             "anchor": f"y{number}",
-            "nticks": 8 if compact else 16,
+            "nticks": 5 if compact else 16,
         }
         layout[f"yaxis{number}"] = {
             **down,
