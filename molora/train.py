@@ -7,109 +7,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from molora.chat import encode_chat
-from molora.checkpoint import write_checkpoint
+from molora.card import model_card
+from molora.checkpoint import fill, read_checkpoint, write_checkpoint
 from molora.config import LoraConfig, MoloraConfig
 from molora.errors import MoloraError
-from molora.layers import Router, Routing
+from molora.examples import Example, Rows, collate, encode, mix
 from molora.loading import load_base
-from molora.tasks import TASKS, Item
+from molora.losses import answer_loss, balance_loss, held_out_losses, routings
+from molora.tasks import TASKS, Item, Split
 from molora.wrap import wrap
-
-IGNORED = -100
-"""Label of a token that carries no loss."""
-
-
-class Example(NamedTuple):
-    token_ids: list[int]
-    answer_at: int
-    """Index of the first token with loss"""
-
-
-def encode(tokenizer: Any, item: Item, max_length: int) -> Example | None:
-    """The item as one turn of chat, cut to `max_length` tokens; None if that leaves nothing of the answer."""
-    prompt = encode_chat(tokenizer, [{"role": "user", "content": item.prompt}]).token_ids
-    answer = tokenizer(item.answer, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    end = tokenizer(f"{tokenizer.eos_token}\n", add_special_tokens=False)["input_ids"]  # as ChatML closes a turn
-    ids = [*prompt, *answer, *end][:max_length]
-    return Example(ids, len(prompt)) if len(prompt) < len(ids) else None
-
-
-def mix(pools: dict[str, list[Example]], shares: dict[str, float], count: int, seed: int) -> list[Example]:
-    """`count` examples by the tasks' shares; each pool is dealt out whole before any of it comes again."""
-    rng = random.Random(seed)
-    dealt: list[Example] = []
-    total = sum(shares.values())
-    for name, pool in pools.items():
-        wanted = round(count * shares[name] / total)
-        while wanted > 0:
-            dealt += rng.sample(pool, min(wanted, len(pool)))
-            wanted -= len(pool)
-    rng.shuffle(dealt)
-    return dealt
-
-
-def collate(examples: Sequence[Example], pad: int) -> dict[str, Tensor]:
-    """Right-padded `input_ids`, `attention_mask`, `labels`, each [B, T]."""
-    width = max(len(example.token_ids) for example in examples)
-    batch = {
-        key: torch.full((len(examples), width), fill)
-        for key, fill in (("input_ids", pad), ("attention_mask", 0), ("labels", IGNORED))
-    }  # [B, T]
-    for row, (ids, answer_at) in enumerate(examples):
-        batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
-        batch["attention_mask"][row, : len(ids)] = 1
-        batch["labels"][row, answer_at : len(ids)] = torch.tensor(ids[answer_at:])
-    return batch
-
-
-def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(summed cross entropy of the answers' tokens, their number); the vocabulary is scored for those alone."""
-    hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)[0]  # [B, T, H]
-    target = batch["labels"][:, 1:]
-    scored = target != IGNORED
-    logits = model.lm_head(hidden[:, :-1][scored]).float()  # [N, V]
-    return F.cross_entropy(logits, target[scored], reduction="sum"), scored.sum()
-
-
-@contextmanager
-def routings(model: nn.Module) -> Iterator[list[Routing]]:
-    """Collects what every router decides in the forward passes made inside."""
-    seen: list[Routing] = []
-    handles = [
-        router.register_forward_hook(lambda _module, _args, routing: seen.append(routing))
-        for router in model.modules()
-        if isinstance(router, Router)
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def balance_loss(routing: Routing, mask: Tensor) -> Tensor:
-    """E * sum_e (share of picks)_e * (mean full softmax)_e over the tokens in `mask` [B, T]: 1 when even
-    (Switch Transformer, arXiv 2101.03961, eq. 4)."""
-    probabilities = routing.logits[mask].softmax(-1)  # [N, E]
-    experts = probabilities.shape[-1]
-    picks = F.one_hot(routing.expert_ids[mask], experts).sum(-2).float()  # [N, E]
-    return experts * (picks.mean(0) / picks.sum(-1).mean() * probabilities.mean(0)).sum()
 
 
 class AdapterTrainer(Trainer):
@@ -138,26 +58,32 @@ class AdapterTrainer(Trainer):
         self.model.load_state_dict(weights, strict=False)
 
 
+class Progress(TrainerCallback):
+    """What an interruption must not lose beside the weights: the losses before, and the seconds trained so far."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.before: dict[str, float] = kept.get("before", {})
+        self._earlier: float = kept.get("seconds", 0.0)
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier + time.monotonic() - self._started
+
+    def start(self, before: dict[str, float]) -> None:
+        self.before, self._started = before, time.monotonic()
+        self.on_save()
+
+    def on_save(self, *_args: Any, **_kwargs: Any) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps({"before": self.before, "seconds": self.seconds}))
+
+
 def trained(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that training changes, by name."""
     return {name: p.data.contiguous() for name, p in model.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def held_out_losses(model: Any, pools: dict[str, list[Example]], pad: int, batch_size: int) -> dict[str, float]:
-    """Mean loss of an answer's token, in nats, for each task."""
-    model.eval()
-    losses = {}
-    device = next(model.parameters()).device
-    for name, pool in pools.items():
-        pool = sorted(pool, key=lambda example: len(example.token_ids))
-        total = count = 0.0
-        for at in tqdm(range(0, len(pool), batch_size), desc=f"held-out {name}", leave=False):
-            batch = {k: v.to(device) for k, v in collate(pool[at : at + batch_size], pad).items()}
-            loss, tokens = answer_loss(model, batch)
-            total, count = total + loss.item(), count + tokens.item()
-        losses[name] = total / count
-    return losses
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -226,82 +152,76 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     test_sets = {n: encoded(rng.sample(s.test, min(args.held_out, len(s.test)))) for n, s in splits.items()}
 
     state = args.out / "run"
-    before_file = state / "before.json"
-    resume = bool(list(state.glob("checkpoint-*")))
-    if resume:
-        before = json.loads(before_file.read_text())
-    else:
-        before = held_out_losses(model, test_sets, pad, args.batch_size)
-        state.mkdir(parents=True, exist_ok=True)
-        before_file.write_text(json.dumps(before))
-    print("held-out loss before:", {k: round(v, 3) for k, v in before.items()}, flush=True)
-
+    progress = Progress(state / "progress.json")
+    resume = last_complete(state)
+    if not resume:
+        progress.start(held_out_losses(model, test_sets, pad, args.batch_size))
+    print("held-out loss before:", {k: round(v, 3) for k, v in progress.before.items()}, flush=True)
     trainer = AdapterTrainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(state),
-            max_steps=args.steps,
-            per_device_train_batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=20,
-            max_grad_norm=1.0,
-            train_sampling_strategy="group_by_length",
-            logging_steps=5,
-            save_steps=args.save_steps,
-            save_total_limit=2,
-            seed=args.seed,
-            report_to=[],
-            remove_unused_columns=False,
-            label_names=["labels"],
-            use_cpu=not torch.cuda.is_available(),
-        ),
+        args=trainer_arguments(args, state),
         train_dataset=Rows(train_set),
         data_collator=lambda rows: collate([row["example"] for row in rows], pad),
+        callbacks=[progress],
     )
     trainer.balance = args.balance
-    started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume)
-    seconds = time.perf_counter() - started
-    after = held_out_losses(model, test_sets, pad, args.batch_size)
-    print("held-out loss after: ", {k: round(v, 3) for k, v in after.items()}, flush=True)
+    seconds = progress.seconds
 
     base_config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
     write_checkpoint(args.out, model, config, base_config, torch.bfloat16)
-    card = {
+    fill(read_checkpoint(args.out), model)  # what ships is rounded, and is what gets measured
+    after = held_out_losses(model, test_sets, pad, args.batch_size)
+    print("held-out loss after: ", {k: round(v, 3) for k, v in after.items()}, flush=True)
+    training = {
+        "base": args.base,
         "tasks": {
-            n: {
-                "share": shares[n],
-                "train": len(s.train),
-                "held_out": len(test_sets[n]),
-                "source": TASKS[n].source,
-                "licence": TASKS[n].licence,
-                "loss_before": before[n],
-                "loss_after": after[n],
-            }
-            for n, s in splits.items()
+            name: task_record(name, split, shares[name])
+            | {"held_out": len(test_sets[name]), "loss_before": progress.before[name], "loss_after": after[name]}
+            for name, split in splits.items()
         },
-        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out")},
+        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out", "base")},
         "weights": weights,
         "tokens": sum(len(example.token_ids) for example in train_set),
         "seconds": round(seconds),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "losses": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
     }
-    (args.out / "training.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    return card
+    (args.out / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+    (args.out / "README.md").write_text(model_card(training), encoding="utf-8")
+    return training
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Examples in the form that the Trainer's length-grouped sampler reads."""
+def last_complete(state: Path) -> str | None:
+    """The newest state that was written to its end: Trainer writes `trainer_state.json` last."""
+    states = [path.parent for path in state.glob("checkpoint-*/trainer_state.json")]
+    return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
 
-    def __len__(self) -> int:
-        return len(self.examples)
+def trainer_arguments(args: argparse.Namespace, state: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(state),
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=20,
+        max_grad_norm=1.0,
+        train_sampling_strategy="group_by_length",
+        logging_steps=5,
+        save_steps=args.save_steps,
+        save_total_limit=2,
+        seed=args.seed,
+        report_to=[],
+        remove_unused_columns=False,
+        label_names=["labels"],
+        use_cpu=not torch.cuda.is_available(),
+    )
 
-    def __getitem__(self, at: int) -> dict[str, Any]:
-        return {"example": self.examples[at], "input_ids": self.examples[at].token_ids}
+
+def task_record(name: str, split: Split, share: float) -> dict[str, Any]:
+    task = TASKS[name]
+    return {"share": share, "train": len(split.train), "source": task.source, "licence": task.licence}
 
 
 def main() -> None:
@@ -310,6 +230,8 @@ def main() -> None:
         run(args)
     except MoloraError as error:
         sys.exit(f"molora.train: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"molora.train: interrupted; the same command goes on from the last state in {args.out / 'run'}.")
 
 
 if __name__ == "__main__":

@@ -17,24 +17,12 @@ import molora
 from molora.checkpoint import read_checkpoint
 from molora.config import MoloraConfig
 from molora.errors import MoloraError
+from molora.examples import IGNORED, Example, collate, encode, mix
 from molora.layers import Router, Routing
 from molora.loading import load_base
+from molora.losses import answer_loss, balance_loss, held_out_losses, routings
 from molora.tasks import Item
-from molora.train import (
-    IGNORED,
-    Example,
-    answer_loss,
-    balance_loss,
-    collate,
-    encode,
-    held_out_losses,
-    mix,
-    parse,
-    routings,
-    run,
-    shares_of,
-    trained,
-)
+from molora.train import parse, run, shares_of, trained
 from molora.wrap import wrap
 from tests.sources import make_mts_dialog, make_pubmedqa
 

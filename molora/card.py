@@ -1,0 +1,64 @@
+"""The card of a trained checkpoint: data, licences, settings, losses, limits. Says only what `training.json` holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LIMITS = """\
+## Limits
+- The base has {size} million weights. It writes fluent English and gets facts wrong; treat every answer as a sample of
+  the model's behaviour, not as medical advice.
+- Answers were shortened for training, and what the sources do not cover was not learned. Losses were measured on
+  held-out items of the same sources and say nothing of other questions.
+- Which experts a token gets is what training made of it; no expert was assigned a subject."""
+
+
+def model_card(training: dict[str, Any]) -> str:
+    """Markdown with the hub's front matter, from the content of `training.json`."""
+    settings, weights = training["settings"], training["weights"]
+    share = 100 * weights["trained"] / weights["total"]
+    rows = "\n".join(
+        f"| {name} | {task['source']} | {task['licence']} | {task['train']:,} | {task['share']:g} | {task['held_out']} "
+        f"| {task['loss_before']:.3f} | {task['loss_after']:.3f} |"
+        for name, task in training["tasks"].items()
+    )
+    size = round((weights["total"] - weights["trained"]) / 1e6)
+    return f"""\
+---
+license: apache-2.0
+library_name: molora
+tags: [medical, lora, mixture-of-experts, molora]
+---
+# A MoLoRA adapter
+
+{settings["experts"]} low-rank experts and a router, top-{settings["top_k"]}, on each FFN projection, and LoRA on the
+attention, of a frozen base: the architecture of MING-MOE (arXiv 2404.09027) at a small size. The files are in
+MING-MOE's released layout, as safetensors.
+
+## Data
+| task | source | licence | items | share | held out | loss before | loss after |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+Losses are means over the tokens of held-out answers, in nats, of the base alone (before) and of the trained model
+(after). Every share counts sequences.
+
+![Training loss](training.png)
+
+## Training
+| what | value |
+| --- | --- |
+| base | {training["base"]} |
+| weights | {weights["trained"]:,} trained of {weights["total"]:,} ({share:.1f}%) |
+| rank, alpha | {settings["rank"]}, {settings["alpha"]:g} |
+| steps | {settings["steps"]:,} of {settings["batch_size"]} sequences, up to {settings["max_length"]} tokens each |
+| tokens read | {training["tokens"]:,} |
+| learning rate | {settings["learning_rate"]:g}, 20 steps of warm-up, cosine |
+| load-balance loss | {settings["balance"]:g} |
+| seed | {settings["seed"]} |
+| wall time | {training["seconds"] / 60:.0f} minutes on {training["machine"]} |
+
+Made by `python -m molora.train --data DATA --out OUT --steps {settings["steps"]}`.
+
+{_LIMITS.format(size=size)}
+"""

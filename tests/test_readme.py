@@ -1,0 +1,53 @@
+"""What the README tells people to type is run, or checked against what it names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.M | re.S)
+PYTHON = [code for kind, code in BLOCKS if kind == "python"]
+SHELL = "\n".join(code for kind, code in BLOCKS if kind == "sh")
+
+
+def test_the_library_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = next(code for code in PYTHON if "import molora" in code)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["step"].text
+    assert names["trace"].expert_ids.shape[1:] == (30, 3, 2)
+    np.testing.assert_array_equal(names["again"].expert_ids, names["trace"].expert_ids)
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"make (\w+)", SHELL)
+    assert set(targets) >= {"demo", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"python (?:-m )?([\w.]+)", SHELL))))
+def test_commands_and_their_options_exist(command: str) -> None:
+    how = [command] if command.endswith(".py") else ["-m", command]
+    done = subprocess.run(
+        [sys.executable, *how, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    lines = [line for line in README.splitlines() if command in line]
+    options = set(re.findall(r"--[\w-]+", " ".join(lines))) - {"--help"}
+    for option in options:
+        assert option in done.stdout, f"{command} has no {option}"
+
+
+def test_links_and_pictures_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target

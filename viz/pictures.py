@@ -1,0 +1,66 @@
+"""`python -m viz.pictures`: makes the pictures of README and model card, from the running page and the real demo model.
+
+Needs Playwright and Chromium, as the tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from app import build
+from molora.errors import MoloraError
+from molora.loading import load
+from viz.figures.loss_curve import loss_curve
+from viz.serve import launch
+
+ASSETS = Path(__file__).parent.parent / "assets"
+QUESTION = "What are the symptoms of asthma?"
+_FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def main() -> None:
+    chromium = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+    if chromium is None:
+        sys.exit("viz.pictures: Chromium is missing; install your system's package.")
+    try:
+        engine = load("demo")
+    except MoloraError as error:
+        sys.exit(f"viz.pictures: {error}")
+    address = launch(build(engine), host="127.0.0.1", port=None, block=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        _page(browser, address, ASSETS / "pictures" / "page.png")
+        _training(browser, ASSETS / "demo")
+        browser.close()
+
+
+def _page(browser: Browser, address: str, path: Path) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(address)
+    page.get_by_placeholder("Ask a medical question").fill(QUESTION)
+    page.keyboard.press("Enter")
+    page.locator("#stop").wait_for(state="visible")
+    page.locator("#send").wait_for(state="visible", timeout=180_000)
+    page.wait_for_timeout(1500)  # the last figure is drawn after its data is there
+    path.parent.mkdir(exist_ok=True)
+    page.screenshot(path=path)
+    page.close()
+
+
+def _training(browser: Browser, folder: Path) -> None:
+    losses = json.loads((folder / "training.json").read_text())["losses"]
+    page = browser.new_page(viewport={"width": 760, "height": 320}, device_scale_factor=2)
+    figure = loss_curve(losses).update_layout(paper_bgcolor="white", width=760)
+    page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
+    page.locator(".main-svg").first.wait_for()
+    page.locator(".js-plotly-plot").screenshot(path=folder / "training.png")
+    page.close()
+
+
+if __name__ == "__main__":
+    main()
