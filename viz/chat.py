@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -74,7 +74,7 @@ def check_prompt(prompt: str) -> str:
     return text
 
 
-def reply(engine: Engine, session: Session, sampling: Sampling) -> Iterator[None]:
+def reply(engine: Engine, session: Session, sampling: Sampling) -> Generator[None]:
     """Answers the session's last question into the session; yields whenever the page should be redrawn.
 
     Closing the generator stops the model before its next token. A MoloraError of the engine becomes a note.
