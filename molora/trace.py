@@ -6,7 +6,6 @@ Axes: T tokens, L layers, P projections, E experts, K picked.
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -117,7 +116,11 @@ class RoutingTrace:
         texts: dict[str, Any] = {
             name: np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8) for name in _TEXTS
         }
-        np.savez_compressed(path, format=np.int64(_FORMAT), **arrays, **texts)
+        if isinstance(path, (str, Path)):
+            with Path(path).open("wb") as file:  # numpy would add .npz to a name without it
+                np.savez_compressed(file, format=np.int64(_FORMAT), **arrays, **texts)
+        else:
+            np.savez_compressed(path, format=np.int64(_FORMAT), **arrays, **texts)
 
     @classmethod
     def load(cls, path: str | Path | IO[bytes]) -> RoutingTrace:
@@ -129,16 +132,22 @@ class RoutingTrace:
                 version = int(file["format"])
         except FileNotFoundError as error:
             raise MoloraError(f"There is no file {path}.") from error
-        except (ValueError, KeyError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # numpy, zipfile, zlib, tokenize and json have a dozen words for damage
             raise MoloraError(f"{path} is no routing trace, or is damaged ({error}). Save it again.") from error
         if version != _FORMAT:
             raise MoloraError(f"{path} has trace format {version}; this version reads {_FORMAT}.")
         for name, (dtype, _) in _ARRAYS.items():
             if arrays[name].dtype != dtype:
                 raise MoloraError(f"{path}: {name} is {arrays[name].dtype}; expected {np.dtype(dtype)}.")
-        return cls(
-            **arrays,
-            token_text=[str(text) for text in texts["token_text"]],
-            projections=tuple(str(name) for name in texts["projections"]),
-            meta=dict(texts["meta"]),
+        for name in ("token_text", "projections"):
+            if not isinstance(texts[name], list) or not all(isinstance(text, str) for text in texts[name]):
+                raise MoloraError(f"{path}: {name} is no list of texts.")
+        if not isinstance(texts["meta"], dict):
+            raise MoloraError(f"{path}: meta is no dictionary.")
+        trace = cls(
+            **arrays, token_text=texts["token_text"], projections=tuple(texts["projections"]), meta=texts["meta"]
         )
+        for name, low, high in (("phase", TEMPLATE, ANSWER), ("expert_ids", -1, trace.num_experts - 1)):
+            if (wrong := (arrays[name] < low) | (arrays[name] > high)).any():
+                raise MoloraError(f"{path}: {name} holds {arrays[name][wrong][0]}; expected {low} to {high}.")
+        return trace
