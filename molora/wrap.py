@@ -55,6 +55,11 @@ def _sites(model: nn.Module, config: MoloraConfig) -> Iterator[tuple[nn.Module, 
             if leaf in expected:
                 if isinstance(module, MoloraLinear):
                     raise MoloraError(f"{layer_name}.{name} is wrapped already; load the base model anew.")
+                if leaf in found:
+                    raise MoloraError(
+                        f"{layer_name} has more than one {leaf}: the base is a mixture of experts itself, and which of "
+                        "them should carry MoLoRA is not defined. Choose a base with one gated MLP a layer."
+                    )
                 found[leaf] = (layer.get_submodule(parent), leaf)
         for leaf in expected:
             if leaf not in found:

@@ -118,8 +118,8 @@ def test_training_lowers_the_loss_and_the_checkpoint_loads(base: Path, data: Pat
 
 def test_interrupted_training_resumes_to_the_same_result(base: Path, data: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(settings(base, data, whole, "--steps", "60"))
-    command = [sys.executable, "-m", "molora.train", *arguments(base, data, broken, "--steps", "60")]
+    run(settings(base, data, whole, "--steps", "18"))
+    command = [sys.executable, "-m", "molora.train", *arguments(base, data, broken, "--steps", "18")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while not list(broken.glob("run/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
@@ -127,7 +127,7 @@ def test_interrupted_training_resumes_to_the_same_result(base: Path, data: Path,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken / "config.json").exists(), "killed before its end"
-    run(settings(base, data, broken, "--steps", "60"))
+    run(settings(base, data, broken, "--steps", "18"))
     one, other = read_checkpoint(whole), read_checkpoint(broken)
     for part, tensors in one.tensors.items():
         for name, tensor in tensors.items():

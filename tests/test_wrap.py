@@ -188,3 +188,11 @@ def test_names_are_the_same_under_any_prefix() -> None:
     outer = nn.ModuleDict({"base_model": wrap(llama(), CONFIG)})
     assert list(wrapped_linears(outer)) == list(wrapped_linears(outer["base_model"]))
     assert isinstance(wrapped_linears(outer)["layers.0.mlp.up_proj"], MoloraLinear)
+
+
+def test_a_base_that_is_a_mixture_itself_is_refused() -> None:
+    model = FAMILIES["qwen2"]()
+    model.model.layers[0].mlp.shared_expert = nn.ModuleDict({"up_proj": nn.Linear(32, 48)})
+    with pytest.raises(MoloraError, match=r"layers\.0 has more than one up_proj: the base is a mixture of experts"):
+        wrap(model, MoloraConfig())
+    assert not any(isinstance(module, MoloraLinear) for module in model.modules())
