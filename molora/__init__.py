@@ -9,13 +9,19 @@ from molora.errors import MoloraError
 from molora.trace import RoutingTrace
 
 if TYPE_CHECKING:
+    from molora.edits import RoutingEdit
     from molora.engine import Engine, Step
     from molora.loading import load
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "MoloraError", "RoutingTrace", "Step", "load"]
+__all__ = ["Engine", "MoloraError", "RoutingEdit", "RoutingTrace", "Step", "load"]
 
-_NEEDS_TORCH = {"load": "molora.loading", "Engine": "molora.engine", "Step": "molora.engine"}
+_NEEDS_TORCH = {
+    "load": "molora.loading",
+    "Engine": "molora.engine",
+    "RoutingEdit": "molora.edits",
+    "Step": "molora.engine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,19 +11,16 @@ from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache
+from torch import nn
 
-from molora.chat import Message, encode_chat
+from molora.chat import Message, Prompt, encode_chat
 from molora.config import EXPERT_PROJECTIONS
+from molora.edits import RoutingEdit
 from molora.errors import MoloraError
-from molora.recorder import Recorder, RouterGrid
+from molora.reading import Reading
+from molora.recorder import RouterGrid
 from molora.sampling import Sampler, Sampling
-from molora.text import TokenText
 from molora.trace import ANSWER, PROMPT, RoutingTrace
-
-PREFILL_CHUNK = 512
-"""Tokens of one prefill pass: bounds the recorder's buffer, and lets a long prompt be stopped between passes."""
 
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 
@@ -83,15 +80,17 @@ class Engine:
         top_p: float = 1.0,
         repetition_penalty: float = 1.0,
         seed: int = 0,
+        edit: RoutingEdit | None = None,
     ) -> Iterator[Step]:
         """Answers a conversation; a Step after every forward pass. Closing the generator stops the work.
 
         Args:
             messages: `{"role", "content"}` dictionaries, the user's question last.
             max_new_tokens: cut to what the model's context has left.
+            edit: what to change in the routing; the trace's meta says it.
 
         Raises:
-            MoloraError: for messages or settings that cannot be used, before any work.
+            MoloraError: for messages, settings or an edit that cannot be used, before any work.
         """
         sampling = Sampling(max_new_tokens, temperature, top_p, repetition_penalty, seed)
         prompt = encode_chat(self.tokenizer, messages)
@@ -101,88 +100,63 @@ class Engine:
                 f"The conversation has {len(prompt.token_ids)} tokens; the model reads at most "
                 f"{self.info.context_length}, its answer included. Shorten it or start a new one."
             )
-        return self._stream(prompt.token_ids, prompt.phase, sampling, min(max_new_tokens, room))
+        limit = min(max_new_tokens, room)
+        reading = self._reading(len(prompt.token_ids) + limit, seed, edit)
+        return self._stream(reading, prompt, sampling, limit, self._meta(sampling, edit))
 
     def answer(self, messages: Sequence[Message], **settings: Any) -> Step:
         """The last Step of `stream(messages, **settings)`."""
         return deque(self.stream(messages, **settings), maxlen=1).pop()
 
-    def trace_text(self, text: str) -> RoutingTrace:
+    def trace_text(self, text: str, edit: RoutingEdit | None = None) -> RoutingTrace:
         """The routing of any text, read as it is, without chat template and without an answer.
 
-        Raises MoloraError if the text is empty or longer than the model's context.
+        Raises MoloraError if the text is empty or longer than the model's context, or the edit cannot be used.
         """
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         if not 0 < len(ids) <= self.info.context_length:
             raise MoloraError(f"The text has {len(ids)} tokens; 1 to {self.info.context_length} can be read.")
-        recorder = Recorder(self._grid, min(PREFILL_CHUNK, len(ids)), len(ids))
-        with recorder.attached():
-            for _ in self._read(recorder, ids, [PROMPT] * len(ids), TokenText(self.tokenizer), DynamicCache(), None):
-                pass
-        return recorder.trace(self._meta(None))
+        reading = self._reading(len(ids), 0, edit)
+        with reading.recording():
+            deque(reading.prefill(ids, [PROMPT] * len(ids)), maxlen=0)
+        return reading.trace(self._meta(None, edit))
 
-    def _stream(self, ids: list[int], phase: list[int], sampling: Sampling, limit: int) -> Iterator[Step]:
-        meta = self._meta(sampling)
-        recorder = Recorder(self._grid, min(PREFILL_CHUNK, len(ids)), len(ids) + limit)
-        sampler = Sampler(sampling, self._device)
-        cache = DynamicCache(config=self.model.config)
-        routers = self._router_generators(sampling.seed)
-        shown = TokenText(self.tokenizer)
+    def _reading(self, capacity: int, seed: int, edit: RoutingEdit | None) -> Reading:
+        return Reading(self.model, self.tokenizer, self._grid, self._pass, capacity, seed, edit)
+
+    def _stream(
+        self, reading: Reading, prompt: Prompt, sampling: Sampling, limit: int, meta: dict[str, Any]
+    ) -> Iterator[Step]:
         special = set(self.tokenizer.all_special_ids)
-        read = torch.tensor([ids], device=self._device)  # [1, T]
+        ids = torch.tensor([prompt.token_ids], device=self._device)  # [1, T]
+        sampler = Sampler(sampling, self._device)
         text = ""
-        with recorder.attached():
-            for logits in self._read(recorder, ids, phase, shown, cache, routers):
-                if logits is None:
-                    yield Step("", recorder.trace(meta), 0, None)
+        with reading.recording():
+            chunks = reading.prefill(*prompt)
+            logits = next(chunks)
+            for later in chunks:
+                yield Step("", reading.trace(meta), 0, None)
+                logits = later
             for count in range(1, limit + 1):
-                assert logits is not None  # the last pass of a prompt gives them
-                token = sampler.draw(read, logits)  # [1, 1]
+                token = sampler.draw(ids, logits)  # [1, 1]
                 token_id = int(token)
                 if token_id in self._stop_ids:
-                    yield Step(text, recorder.trace(meta), count, "stop")
+                    yield Step(text, reading.trace(meta), count, "stop")
                     return
-                piece = shown.push(token_id)
+                piece = reading.text.push(token_id)
                 text += "" if token_id in special else piece
-                yield Step(text, recorder.trace(meta), count, "length" if count == limit else None)
+                yield Step(text, reading.trace(meta), count, "length" if count == limit else None)
                 if count < limit:
-                    read = torch.cat([read, token], dim=1)  # [1, T+1]
-                    logits = self._forward(recorder, token, cache, routers)
-                    recorder.append([token_id], [piece], ANSWER)
+                    ids = torch.cat([ids, token], dim=1)  # [1, T+1]
+                    logits = reading.read([token_id], [piece], [ANSWER])
 
-    def _read(
-        self, recorder: Recorder, ids: list[int], phase: list[int], shown: TokenText, cache: Any, routers: Any
-    ) -> Iterator[Tensor | None]:
-        """Prefill by chunks: None after each but the last, which gives the logits [1, V] of the next token."""
-        for at in range(0, len(ids), PREFILL_CHUNK):
-            part = ids[at : at + PREFILL_CHUNK]
-            logits = self._forward(recorder, torch.tensor([part], device=self._device), cache, routers)
-            recorder.append(part, shown.pieces(part), phase[at : at + PREFILL_CHUNK])
-            yield logits if at + PREFILL_CHUNK >= len(ids) else None
-
-    def _forward(self, recorder: Recorder, ids: Tensor, cache: Any, routers: Any) -> Tensor:
-        """Reads `ids` [1, N] after what the cache holds; logits [1, V] of the next token.
-
-        Inference mode and lock are held for one pass, never across a yield: whoever drives the generator may do so
-        from another thread each time.
-        """
-        with self._pass, torch.inference_mode(), recorder.reading(ids.shape[1]):
-            for router in self._grid.routers if routers else ():
-                router.generator = routers[router.weight.device]
-            return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-
-    def _router_generators(self, seed: int) -> dict[torch.device, torch.Generator] | None:
-        """For routers that draw their experts: one seeded source a device and request."""
-        devices = {router.weight.device for router in self._grid.routers if router.selection == "sampling"}
-        return {device: torch.Generator(device).manual_seed(seed) for device in devices} or None
-
-    def _meta(self, sampling: Sampling | None) -> dict[str, Any]:
+    def _meta(self, sampling: Sampling | None, edit: RoutingEdit | None) -> dict[str, Any]:
         info = asdict(self.info)
         keys = ("model", "base", "adapter_sha256", "quantization", "dtype", "device")
         return {key: info[key] for key in keys} | {
             "sampling": asdict(sampling) if sampling else None,
             "seed": sampling.seed if sampling else None,
-            "edit": None,
+            "edit": edit.to_dict() if edit else None,
             "versions": {name: version(name) for name in ("torch", "transformers", "bitsandbytes")}
             | {"python": platform.python_version()},
         }

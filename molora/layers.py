@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molora.config import ExpertSelection, LoraConfig
+from molora.edits import Masks
 
 
 class Routing(NamedTuple):
@@ -21,9 +22,9 @@ class Routing(NamedTuple):
     logits: Tensor
     """float32 [*, E]"""
     expert_ids: Tensor
-    """int64 [*, K], strongest first"""
+    """int64 [*, K], strongest first; -1 for a slot that an edit switched off"""
     weights: Tensor
-    """float32 [*, K], softmax over the picked logits: each row sums to 1"""
+    """float32 [*, K], softmax over the picked logits: each row sums to 1, but for slots switched off, which are 0"""
 
 
 class Router(nn.Module):
@@ -34,6 +35,8 @@ class Router(nn.Module):
 
     generator: torch.Generator | None = None
     """Source of randomness for "sampling"; None means torch's own."""
+    masks: Masks | None = None
+    """An edit of the pass under way; None leaves the routing as it is."""
 
     def __init__(self, in_features: int, num_experts: int, top_k: int, selection: ExpertSelection = "top_k") -> None:
         super().__init__()
@@ -46,18 +49,22 @@ class Router(nn.Module):
         logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
         ids = self._ranking(logits).topk(self.top_k, dim=-1).indices  # [*, K]
         picked = logits.gather(-1, ids)  # [*, K]
-        if self.selection == "sampling":  # drawn in random order; strongest first, as top_k gives them
+        if self.selection == "sampling" or self.masks:  # not ranked by logit alone; strongest first all the same
             picked, order = picked.sort(dim=-1, descending=True)
             ids = ids.gather(-1, order)
-        return Routing(logits, ids, picked.softmax(dim=-1))
+        weights = picked.softmax(dim=-1)  # [*, K]
+        if self.masks:
+            off = ~self.masks.kept[ids]  # [*, K]
+            ids, weights = ids.masked_fill(off, -1), weights.masked_fill(off, 0)
+        return Routing(logits, ids, weights)
 
     def _ranking(self, logits: Tensor) -> Tensor:
         """Scores whose top K are the picks. Logits plus Gumbel noise rank as K draws without replacement from
         softmax(logits) do (Gumbel top-k trick, arXiv 1903.06059), on the device and without synchronisation."""
-        if self.selection == "top_k":
-            return logits
-        gumbel = -torch.empty_like(logits).exponential_(generator=self.generator).log()
-        return logits + gumbel
+        scores = logits
+        if self.selection == "sampling":
+            scores = scores - torch.empty_like(logits).exponential_(generator=self.generator).log()
+        return scores + self.masks.offset if self.masks else scores
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, top_k={self.top_k}, selection={self.selection}"
@@ -70,6 +77,9 @@ class MoloraLinear(nn.Module):
     The experts lie side by side, so that two products serve them all; an expert that is not picked is masked
     before the second one, so that not even its overflow (inf) reaches the sum.
     """
+
+    active: bool = True
+    """False leaves the base alone: an edit of the pass under way."""
 
     def __init__(
         self,
@@ -98,12 +108,15 @@ class MoloraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.base_layer(x)  # [*, O]
+        if not self.active:
+            return y
         h = F.linear(self.dropout(x).to(self.lora_A.dtype), self.lora_A)  # [*, E*R]
         if self.router is None:
             h = h * self.scaling
         else:
             routing = self.router(x)
-            gates = torch.zeros_like(routing.logits).scatter(-1, routing.expert_ids, routing.weights)  # [*, E]
+            ids = routing.expert_ids.clamp_min(0)  # a slot switched off adds its weight, 0, to some expert
+            gates = torch.zeros_like(routing.logits).scatter_add(-1, ids, routing.weights)  # [*, E]
             gates = (gates * self.scaling).to(h.dtype).unsqueeze(-1)  # [*, E, 1]
             h = h.unflatten(-1, (self.num_experts, self.r))  # [*, E, R]
             h = (h.masked_fill(gates == 0, 0) * gates).flatten(-2)  # [*, E*R]

@@ -98,7 +98,7 @@ class Recorder:
         row[:, e : e + k] = routing.expert_ids[0]
         row[:, e + k :] = routing.weights[0]
 
-    def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int] | int) -> None:
+    def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int]) -> None:
         """Takes over the rows of the pass just made for the tokens that it read."""
         at = slice(len(self._text), len(self._text) + len(token_ids))
         rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()  # [N, L, P, E+K+K]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import molora
-from molora import engine as engine_module
+from molora import reading
 from molora.chat import encode_chat
 from molora.engine import Engine, Step
 from molora.errors import MoloraError
@@ -104,7 +104,7 @@ def test_stops_at_the_end_of_the_turn(engine: Engine, monkeypatch: pytest.Monkey
 
 def test_long_prompts_are_read_in_chunks_with_the_same_result(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = engine.answer(QUESTION, max_new_tokens=4)
-    monkeypatch.setattr(engine_module, "PREFILL_CHUNK", 16)
+    monkeypatch.setattr(reading, "PREFILL_CHUNK", 16)
     steps = list(engine.stream(QUESTION, max_new_tokens=4))
     assert [step.num_tokens for step in steps[:3]] == [0, 0, 0], "a step after each chunk, so that it can be stopped"
     assert steps[-1].text == whole.text

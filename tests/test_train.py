@@ -22,7 +22,7 @@ from molora.layers import Router, Routing
 from molora.loading import load_base
 from molora.losses import answer_loss, balance_loss, held_out_losses, routings
 from molora.tasks import Item
-from molora.train import parse, run, shares_of, trained
+from molora.train import last_complete, parse, run, shares_of, trained
 from molora.wrap import wrap
 from tests.sources import make_mts_dialog, make_pubmedqa
 
@@ -144,3 +144,12 @@ def test_missing_data_and_unknown_tasks_are_named(tmp_path: Path, base: Path, da
         shares_of("medquad=much")
     with pytest.raises(MoloraError, match=r"Task pubmedqa needs pubmedqa/ori_pqal.json, .* below .*Get it from"):
         run(settings(base, tmp_path, tmp_path / "out"))
+
+
+def test_a_state_cut_short_is_passed_over(tmp_path: Path) -> None:
+    assert last_complete(tmp_path) is None
+    for step, whole in ((3, True), (30, True), (300, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
+    assert last_complete(tmp_path) == str(tmp_path / "checkpoint-30")

@@ -1,0 +1,116 @@
+"""One request's way through the model: its cache, its recorder, and what its passes change in the model.
+
+Several readings of one model may be under way; each holds the model for one pass at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from molora.edits import RoutingEdit
+from molora.recorder import Recorder, RouterGrid
+from molora.text import TokenText
+from molora.trace import RoutingTrace
+from molora.wrap import wrapped_linears
+
+PREFILL_CHUNK = 512
+"""Tokens of one prefill pass: bounds the recorder's buffer, and lets a long prompt be stopped between passes."""
+
+
+class Reading:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        grid: RouterGrid,
+        lock: Lock,
+        capacity: int,
+        seed: int = 0,
+        edit: RoutingEdit | None = None,
+    ) -> None:
+        """`capacity`: the most tokens that will be read; `lock`: held for each pass, so that hooks see only their own.
+
+        Raises MoloraError if the edit names what the model does not have.
+        """
+        self._model, self._lock = model, lock
+        self._device: torch.device = model.get_input_embeddings().weight.device
+        self._cache = DynamicCache(config=model.config)
+        self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
+        self._changes = _Changes(model, grid, seed, edit)
+        self.text = TokenText(tokenizer)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Every pass is to be made inside; the hooks come off on every way out."""
+        with self._recorder.attached():
+            yield
+
+    def prefill(self, ids: Sequence[int], phase: Sequence[int]) -> Iterator[Tensor]:
+        """Reads a prompt by chunks; after each the logits [1, V] of what would come next."""
+        for at in range(0, len(ids), PREFILL_CHUNK):
+            part = slice(at, at + PREFILL_CHUNK)
+            yield self.read(ids[part], self.text.pieces(ids[part]), phase[part])
+
+    def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int]) -> Tensor:
+        """One pass over `ids` after all that was read before; logits [1, V] of the next token.
+
+        Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
+        each time.
+        """
+        batch = torch.tensor([ids], device=self._device)  # [1, N]
+        with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
+            output = self._model(input_ids=batch, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._recorder.append(ids, pieces, phase)
+        return output.logits[:, -1]  # [1, V]
+
+    def trace(self, meta: dict[str, Any]) -> RoutingTrace:
+        return self._recorder.trace(meta)
+
+
+class _Changes:
+    """What a pass sets in the model and takes back: randomness of drawing routers, and the masks of an edit."""
+
+    def __init__(self, model: Any, grid: RouterGrid, seed: int, edit: RoutingEdit | None) -> None:
+        places = [(layer, projection) for layer in grid.layer_indices for projection in grid.projections]
+        drawing = [router for router in grid.routers if router.selection == "sampling"]
+        sources = {device: torch.Generator(device) for device in {router.weight.device for router in drawing}}
+        for source in sources.values():
+            source.manual_seed(seed)
+        self._generators = [(router, sources[router.weight.device]) for router in drawing]
+        self._masks, self._off = [], []
+        if edit is not None:
+            edit.check(grid.num_experts, grid.top_k, grid.layer_indices, grid.projections)
+            self._masks = [
+                (router, edit.masks(*place, grid.num_experts, router.weight.device))
+                for router, place in zip(grid.routers, places, strict=True)
+            ]
+            self._off = [
+                linear
+                for name, linear in wrapped_linears(model).items()
+                if linear.router is None and edit.switches_off("experts" if ".mlp." in name else "attention")
+            ]
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        for router, source in self._generators:
+            router.generator = source
+        for router, masks in self._masks:
+            router.masks = masks
+        for linear in self._off:
+            linear.active = False
+        try:
+            yield
+        finally:
+            for router, _ in self._generators:
+                router.generator = None
+            for router, _ in self._masks:
+                router.masks = None
+            for linear in self._off:
+                linear.active = True
