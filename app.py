@@ -17,6 +17,7 @@ from viz.api import ask_endpoint
 from viz.panels.conversation import ConversationPanel
 from viz.panels.events import MODEL, QUEUE_SIZE
 from viz.panels.frame import foot, head
+from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
 from viz.serve import launch
 from viz.session import Session
@@ -108,8 +109,9 @@ def build(engine: Engine, *, most_new_tokens: int = 512, reason: str | None = No
                 with gr.Column(scale=7, min_width=340, elem_id="routing"):
                     routing = RoutingPanel(info.num_layers, info.num_experts, info.projections)
             foot(info)
-        talk.wire(state, routing)
-        routing.wire(state)
+            notice = Notice()
+        talk.wire(state, routing, notice)
+        routing.wire(state, notice)
         gr.api(
             ask_endpoint(engine, most_new_tokens),
             api_name="ask",

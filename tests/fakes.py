@@ -78,6 +78,14 @@ class FakeEngine:
     settings: dict[str, Any] = field(default_factory=dict)
     closed: int = 0
 
+    def play(
+        self, answer: list[str] | None = None, seconds_a_token: float = 0.0, error: Exception | None = None
+    ) -> None:
+        """A new script, as if nothing had been asked yet."""
+        self.answer = [" It", " depends", "."] if answer is None else answer
+        self.seconds_a_token, self.error = seconds_a_token, error
+        self.asked, self.settings, self.closed = [], {}, 0
+
     @property
     def engine(self) -> Engine:
         """Itself, for whatever takes an engine: it has the parts that the page uses."""

@@ -1,25 +1,52 @@
 // DARK, the dark template, is defined by the page.
-// One element for the life of the page: Plotly.react changes what differs, so zoom stays and nothing flickers.
+// One element for the life of the page: Plotly.react changes what differs, so nothing flickers. The reader's zoom is
+// kept here, because Plotly's own uirevision gives it up when an axis grows or, at the end, shrinks to the answer.
 const plot = element.querySelector(".plot");
 const touch = !window.matchMedia("(hover: hover)").matches;
 let shown = [0, 0];
+let sent = {}; // axis -> the range that the last figure asked for
+let view = null;
+
+function ranges(layout) {
+  const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key) && layout[key].range);
+  return Object.fromEntries(axes.map((axis) => [axis, [...layout[axis].range]]));
+}
+
+function zoomed(axis) {
+  const now = plot._fullLayout?.[axis]?.range;
+  return now && sent[axis] && now.some((end, at) => Math.abs(end - sent[axis][at]) > 1e-6);
+}
+
+function reset() {
+  Plotly.relayout(plot, Object.fromEntries(Object.entries(sent).map(([axis, range]) => [`${axis}.range`, [...range]])));
+}
 
 function draw() {
   const size = [plot.clientWidth, plot.clientHeight];
   if (!props.value || !size[0]) return; // a hidden tab has no width; the ResizeObserver draws it when it opens
-  const figure = JSON.parse(props.value);
-  if (document.body.classList.contains("dark")) figure.layout.template = DARK;
-  figure.layout.width = size[0];
-  figure.layout.height = size[1];
-  if (touch) figure.layout.dragmode = false; // a finger on the figure scrolls the page
+  const { data, layout } = JSON.parse(props.value);
+  if (document.body.classList.contains("dark")) layout.template = DARK;
+  [layout.width, layout.height] = size;
+  if (touch) layout.dragmode = false; // a finger on the figure scrolls the page
+  const asked = ranges(layout);
+  if (layout.uirevision === view) {
+    for (const axis in asked) if (zoomed(axis)) layout[axis].range = [...plot._fullLayout[axis].range];
+  }
   const first = !plot.classList.contains("js-plotly-plot");
   shown = size;
-  Plotly.react(plot, figure.data, figure.layout, {
+  sent = asked;
+  view = layout.uirevision;
+  Plotly.react(plot, data, layout, {
     displaylogo: false,
     displayModeBar: touch ? false : "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    doubleClick: false,
+    showSendToCloud: false, // Plotly 4 offers to upload the figure to its cloud
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d", { name: "reset", title: "Reset axes", icon: Plotly.Icons.home, click: reset }]],
   });
-  if (first) plot.on("plotly_click", (event) => trigger("cell", { row: Math.round(event.points[0].x) }));
+  if (first) {
+    plot.on("plotly_click", (event) => trigger("cell", { row: Math.round(event.points[0].x) }));
+    plot.on("plotly_doubleclick", reset);
+  }
 }
 
 watch("value", draw);

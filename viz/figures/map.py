@@ -88,6 +88,8 @@ def routing_map(
         "anchor": f"y{blocks if blocks > 1 else ''}",
         "title": {"text": "token"},
     }
+    # The reader's zoom holds for as long as the axes mean the same.
+    layout["uirevision"] = f"{show} {','.join(layers)} {','.join(trace.projections)}"
     layout["annotations"], layout["shapes"] = _marks(trace, first, last)
     if selected is not None and kept[selected]:
         layout["shapes"].append(

@@ -12,12 +12,16 @@ from viz.assets import js
 from viz.chat import check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
 from viz.panels.events import MODEL, QUICK
+from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
 from viz.panels.settings import Settings
 from viz.session import Session
 
 if TYPE_CHECKING:
     from molora.engine import Engine
+
+
+_BUSY = "An answer is still being written. Stop it first."
 
 
 class ConversationPanel:
@@ -56,7 +60,7 @@ class ConversationPanel:
             )
         self.settings = Settings(most_new_tokens, usual_penalty(engine.info))
 
-    def wire(self, state: gr.State, routing: RoutingPanel) -> None:
+    def wire(self, state: gr.State, routing: RoutingPanel, notice: Notice) -> None:
         """Sending is two events: the question shows at once, then the answer waits for the model's turn."""
         talk = [self.log, self.send, self.stop]
         page = [*talk, *routing.outputs]
@@ -75,12 +79,12 @@ class ConversationPanel:
                     [self.prompt.submit, self.send.click],
                     self._sent,
                     [state, self.prompt],
-                    [self.prompt, *talk],
+                    [notice.html, self.prompt, *talk],
                     **QUICK,
                 )
             ),
-            self.log.example(self._example, state, talk, **QUICK),
-            self.retry.click(self._again, state, talk, **QUICK),
+            self.log.example(self._example, state, [notice.html, *talk], **QUICK),
+            self.retry.click(self._again, state, [notice.html, *talk], **QUICK),
         ]
         for start in starts:
             run = start.success(answer, [state, *self.settings.inputs], page, api_visibility="private", **MODEL)
@@ -97,27 +101,29 @@ class ConversationPanel:
         """What cannot be sent stays in the box, and a message says why."""
         try:
             if session.busy:
-                raise MoloraError("An answer is still being written. Stop it first.")
+                raise MoloraError(_BUSY)
             session.ask(check_prompt(prompt or ""))
         except MoloraError as error:
-            gr.Warning(str(error))
-            return [gr.skip()] * 4
-        return ["", *self._talk(session)]
+            return [Notice.of(error), *[gr.skip()] * 4]
+        return ["", "", *self._talk(session)]
 
     def _example(self, session: Session, event: gr.EventData) -> list[Any]:
-        if not session.busy and isinstance(event.index, int) and 0 <= event.index < len(self.questions):
+        if session.busy:
+            return [_BUSY, *self._talk(session)]
+        if isinstance(event.index, int) and 0 <= event.index < len(self.questions):
             session.ask(self.questions[event.index])
-        return self._talk(session)
+        return ["", *self._talk(session)]
 
     def _again(self, session: Session) -> list[Any]:
         """Asks the last question once more, with the settings as they are now."""
+        said = ""
         if session.busy:
-            gr.Warning("An answer is still being written. Stop it first.")
+            said = _BUSY
         elif question := session.retract():
             session.ask(question)
         else:
-            gr.Warning("There is no question to ask again yet.")
-        return self._talk(session)
+            said = "There is no question to ask again yet."
+        return [said, *self._talk(session)]
 
     def _stopped(self, session: Session) -> list[Any]:
         session.stopping = session.running

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ from viz.assets import js
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
+from viz.panels.notice import Notice
 from viz.panels.token import TokenPanel
 from viz.session import Session
 
@@ -32,30 +34,36 @@ class Downloads:
             "", html_template="", js_on_load=js("download"), elem_classes="unseen", apply_default_css=False
         )
 
-    def wire(self, state: gr.State) -> None:
+    def wire(self, state: gr.State, notice: Notice) -> None:
         for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure_file)):
-            button.click(make, state, self.file, **QUICK)
+            button.click(_saver(make), state, [self.file, notice.html], **QUICK)
 
 
-def trace_file(session: Session) -> Any:
-    if session.trace is None:
-        return _nothing()
+def _saver(make: Callable[[Session], str]) -> Callable[[Session], list[Any]]:
+    def save(session: Session) -> list[Any]:
+        if session.trace is None:
+            return [gr.skip(), Notice.of("There is nothing to save yet: ask something first.")]
+        return [make(session), ""]
+
+    return save
+
+
+def trace_file(session: Session) -> str:
+    """The files need a session with a trace."""
+    assert session.trace is not None
     buffer = io.BytesIO()
     session.trace.save(buffer)
     return _file("molora-trace.npz", "application/octet-stream", buffer.getvalue())
 
 
-def summary_file(session: Session) -> Any:
-    if session.trace is None:
-        return _nothing()
+def summary_file(session: Session) -> str:
+    assert session.trace is not None
     text = json.dumps(summarize(session.trace), ensure_ascii=False, indent=1)
     return _file("molora-summary.json", "application/json", text.encode())
 
 
-def figure_file(session: Session) -> Any:
+def figure_file(session: Session) -> str:
     """The figure of the open tab, with plotly.js inside."""
-    if session.trace is None:
-        return _nothing()
     page = standalone(current_figure(session), f"MoLoRA Lens, {session.tab}")
     return _file(f"molora-{session.tab}.html", "text/html", page.encode())
 
@@ -72,14 +80,12 @@ def standalone(drawn: go.Figure, title: str) -> str:
     framed.layout.height = None
     framed.layout.margin.t = 40
     return framed.to_html(
-        include_plotlyjs=True, full_html=True, default_height="92vh", config={"displaylogo": False}
+        include_plotlyjs=True,
+        full_html=True,
+        default_height="92vh",
+        config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""},
     ).replace("<head>", f"<head><title>{title}</title>", 1)
 
 
 def _file(name: str, kind: str, content: bytes) -> str:
     return json.dumps({"name": name, "kind": kind, "content": base64.b64encode(content).decode()})
-
-
-def _nothing() -> Any:
-    gr.Warning("There is nothing to save yet: ask something first.")
-    return gr.skip()

@@ -23,7 +23,7 @@ class MapPanel:
         self.map = plot(
             self.figure(Session(), False), name="map", label="Routing map: tokens across, layers down, colour by expert"
         )
-        self.title = gr.HTML("", elem_classes="token-title", apply_default_css=False)
+        self.title = gr.HTML("", elem_id="map-title", elem_classes="token-title", apply_default_css=False)
         self.glance = plot(
             blank("", GLANCE_HEIGHT), name="glance", label="The selected token: experts by layer, picked ones marked"
         )

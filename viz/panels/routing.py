@@ -14,6 +14,7 @@ from viz.panels.downloads import Downloads
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
+from viz.panels.notice import Notice
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
 from viz.session import Session, Tab
@@ -54,23 +55,22 @@ class RoutingPanel:
             line = summary_line(session.view.cut(session.trace), show=session.view.show)
         return [*self.strip.draw(session), *tabs, line]
 
-    def wire(self, state: gr.State) -> None:
+    def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""
         for control in self.controls.inputs:
-            control.input(self._chosen, [state, *self.controls.inputs], self.outputs, **QUICK)
+            control.input(self._chosen, [state, *self.controls.inputs], [notice.html, *self.outputs], **QUICK)
         for name, tab in self.tabs.items():
             tab.select(self._opener(name), state, self.outputs, **QUICK)
         self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
         self.map.map.cell(self._picked, state, self.outputs, **QUICK)
-        self.downloads.wire(state)
+        self.downloads.wire(state, notice)
 
     def _chosen(self, session: Session, *choices: Any) -> list[Any]:
         try:
             self.controls.changed(session, *choices)
         except MoloraError as error:
-            gr.Warning(str(error))
-            return [gr.skip()] * len(self.outputs)
-        return self.draw(session)
+            return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
+        return ["", *self.draw(session)]
 
     def _opener(self, name: Tab) -> Any:
         def opened(session: Session) -> list[Any]:

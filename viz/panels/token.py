@@ -19,7 +19,7 @@ class TokenPanel:
     """Shows all projections whatever the view says; layers follow the view."""
 
     def __init__(self) -> None:
-        self.title = gr.HTML("", elem_classes="token-title", apply_default_css=False)
+        self.title = gr.HTML("", elem_id="token-title", elem_classes="token-title", apply_default_css=False)
         self.plot = plot(self.figure(Session()), name="token", label="The selected token: weight of experts by layer")
         self.outputs = [self.title, self.plot]
 

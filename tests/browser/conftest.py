@@ -1,0 +1,155 @@
+"""A real Chromium that tolerates no request beyond this machine and no error in its console."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
+
+import app
+from tests.fakes import INFO, FakeEngine
+from viz.serve import launch
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+DESKTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+OpenPage = Callable[..., Page]
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def browser(demo_url: str, stage: tuple[FakeEngine, str]) -> Iterator[Browser]:
+    """Comes after the servers: Playwright's loop stays in this thread for as long as it lives."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("The browser tests need Chromium. On Debian or Ubuntu: apt-get install chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=found, args=FLAGS)
+
+
+@contextmanager
+def watched(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page in a context of its own; leaving it fails on requests elsewhere and on console errors."""
+    context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "light"} | options)
+    faults: list[str] = []
+    page = context.new_page()
+
+    def check(request: Request) -> None:
+        if urlparse(request.url).hostname not in ("127.0.0.1", None):
+            faults.append(f"request to {request.url[:200]}")
+
+    def dismiss(dialog: Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    context.on("request", check)
+    page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+    page.on("dialog", dismiss)
+    page.set_default_timeout(30_000)
+    page.goto(url)
+    page.wait_for_selector("#log .example")
+    page.wait_for_selector("#map .js-plotly-plot", state="attached")
+    yield page
+    context.close()
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Opens pages that are watched until the test ends: open_page(url, viewport=...)."""
+    opened: list[Any] = []
+
+    def open_one(url: str, **options: Any) -> Page:
+        opened.append(watched(browser, url, **options))
+        page: Page = opened[-1].__enter__()
+        return page
+
+    yield open_one
+    for page in opened:
+        page.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def demo_url() -> Iterator[str]:
+    """The real program with the real demo model, started as a user starts it; answers have 16 tokens at most."""
+    port = free_port()
+    command = [sys.executable, "app.py", "--model", "demo", "--max-new-tokens", "16"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(server.stdout or ()), daemon=True)
+        reader.start()
+        url = f"http://127.0.0.1:{port}/"
+        try:
+            _wait(url, server, lines)
+            yield url
+        finally:
+            server.terminate()
+    reader.join(5)
+    assert f"MoLoRA Lens is at {url}" in "".join(lines)
+
+
+def _wait(url: str, server: subprocess.Popen[str], lines: list[str]) -> None:
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            if server.poll() is not None:
+                pytest.fail("app.py ended:\n" + "".join(lines))
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail("app.py serves no page after two minutes:\n" + "".join(lines))
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[tuple[FakeEngine, str]]:
+    """A page whose answers the tests write, and its address."""
+    fake, port = FakeEngine(info=replace(INFO, num_layers=30)), free_port()
+    page = app.build(fake.engine)
+    url = launch(page, host="127.0.0.1", port=port, block=False)
+    yield fake, url
+    page.close(verbose=False)
+
+
+@pytest.fixture
+def fake(stage: tuple[FakeEngine, str]) -> FakeEngine:
+    stage[0].play()
+    return stage[0]
+
+
+@pytest.fixture
+def open_stage(open_page: OpenPage, stage: tuple[FakeEngine, str]) -> OpenPage:
+    """Opens the page whose answers the test writes: open_stage(viewport=...)."""
+    return partial(open_page, stage[1])

@@ -1,0 +1,157 @@
+"""The main job with the real demo model: ask, watch, look closer, take it home."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page, expect
+
+from molora.trace import ANSWER, RoutingTrace
+from tests.browser.conftest import OpenPage, watched
+from tests.browser.steps import BUSY_MS, answered, ask, buttons, click_cell, columns
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, demo_url: str) -> object:
+    """One page with one answer, for the tests that only look."""
+    with watched(browser, demo_url) as opened:
+        ask(opened, "What are the symptoms of asthma?")
+        answered(opened)
+        yield opened
+
+
+def test_the_answer_streams_and_the_map_grows(open_page: OpenPage, demo_url: str) -> None:
+    page = open_page(demo_url)
+    before = page.locator("#map .plot").bounding_box()
+    ask(page, "What causes anemia?")
+    page.wait_for_selector("#stop", state="visible")
+    seen: list[int] = []
+    while page.locator("#stop").is_visible():
+        if (count := columns(page)) not in [0, *seen[-1:]]:
+            seen.append(count)
+        page.wait_for_timeout(60)
+    answered(page)
+    assert len(seen) >= 2
+    assert seen == sorted(seen)
+    assert columns(page) == buttons(page) >= seen[-1]
+    assert len(page.locator("#log .assistant .said").inner_text()) > 10
+    assert page.locator("#map .plot").bounding_box() == before
+    expect(page.locator("#summary")).to_contain_text("entropy")
+
+
+def test_a_click_on_a_cell_selects_its_token(page: Page) -> None:
+    page.get_by_role("tab", name="Map").click()
+    click_cell(page, 18, 4)
+    expect(page.locator('#strip button[aria-pressed="true"]')).to_have_attribute("data-t", "18")
+    expect(page.locator("#map-title.block")).to_contain_text("Token 18")
+
+
+def test_hovering_a_cell_tells_the_experts(page: Page) -> None:
+    page.get_by_role("tab", name="Map").click()
+    click_cell(page, 20, 10)
+    expect(page.locator("#map .hoverlayer")).to_contain_text("layer 10, gate")
+    expect(page.locator("#map .hoverlayer")).to_contain_text("entropy")
+
+
+def test_a_click_on_a_token_selects_it_and_arrows_walk_on(page: Page) -> None:
+    page.locator('#strip button[data-t="16"]').click()
+    pressed = page.locator('#strip button[aria-pressed="true"]')
+    expect(pressed).to_have_attribute("data-t", "16")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(pressed).to_have_attribute("data-t", "18")
+    expect(page.locator('#strip button[data-t="18"]')).to_be_focused()
+    page.keyboard.press("Home")
+    expect(pressed).to_have_attribute("data-t", "0")
+
+
+def test_the_token_tab_shows_its_weights(page: Page) -> None:
+    page.locator('#strip button[data-t="17"]').click()
+    page.get_by_role("tab", name="Token").click()
+    expect(page.locator("#token-title.block")).to_contain_text("Token 17")
+    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data.length === 6")
+
+
+def test_the_load_tab_keeps_prompt_and_answer_apart(page: Page) -> None:
+    page.get_by_role("tab", name="Load").click()
+    expect(page.locator("#load .infolayer")).to_contain_text("answer, 15 tokens")
+
+
+def test_choices_change_the_map(page: Page) -> None:
+    page.get_by_role("tab", name="Map").click()
+    page.locator("#projection label", has_text="up").click()
+    page.wait_for_function(
+        "() => document.querySelector('#map .js-plotly-plot').data.filter(part => part.z).length === 1"
+    )
+    page.locator("#projection label", has_text="all").click()
+    page.locator("#show label", has_text="answer").click()
+    expect(page.locator("#strip button[data-t]")).to_have_count(15)
+    page.locator("#show label", has_text="both").click()
+    page.locator("#colour label", has_text="entropy").click()
+    expect(page.locator("#map .infolayer")).to_contain_text("entropy")
+    page.locator("#colour label", has_text="top expert").click()
+    page.fill("#layers input", "3-5, 7")
+    page.press("#layers input", "Enter")
+    page.wait_for_function(
+        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.join() === '3,4,5,7'"
+    )
+    page.fill("#layers input", "nonsense")
+    page.press("#layers input", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Layers read like")
+    page.fill("#layers input", "all")
+    page.press("#layers input", "Enter")
+    page.wait_for_function(
+        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.length === 30"
+    )
+
+
+def test_downloads_open_and_load(page: Page, open_page: OpenPage, demo_url: str, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Map").click()
+    for name, suffix in (("npz", "trace.npz"), ("json", "summary.json"), ("html", "map.html")):
+        with page.expect_download() as saved:
+            page.click(f"#save-{name}")
+        assert saved.value.suggested_filename == f"molora-{suffix}"
+        saved.value.save_as(tmp_path / suffix)
+    trace = RoutingTrace.load(tmp_path / "trace.npz")
+    assert len(trace) == buttons(page)
+    assert json.loads((tmp_path / "summary.json").read_text())["num_experts"] == trace.num_experts
+    offline = open_page(demo_url)
+    offline.goto((tmp_path / "map.html").as_uri())
+    offline.wait_for_selector(".js-plotly-plot .heatmaplayer image", state="attached")
+
+
+def test_the_conversation_goes_on_and_can_be_cleared(page: Page) -> None:
+    ask(page, "How is it treated?")
+    expect(page.locator("#log .turn.user")).to_have_count(2)
+    answered(page)
+    expect(page.locator("#log .turn.assistant")).to_have_count(2)
+    page.click("#clear")
+    expect(page.locator("#log .example").first).to_be_visible()
+    assert buttons(page) == 0
+
+
+def test_the_endpoint_streams_answer_and_routing(demo_url: str) -> None:
+    client = Client(demo_url, verbose=False)
+    job = client.submit("What is a fever?", max_new_tokens=6, api_name="/ask")
+    last = job.result(timeout=BUSY_MS / 1000)
+    assert job.outputs()[-1] == last
+    ids = np.load(io.BytesIO(base64.b64decode(last["routed_experts"])), allow_pickle=False)
+    assert ids.dtype == np.int16
+    assert ids.shape == (len(last["tokens"]), 30 * 3, 2)
+    assert last["answer"].strip()
+
+
+def test_the_trace_of_the_page_ends_with_the_answer(page: Page) -> None:
+    ask(page, "What is a fever?")
+    answered(page)
+    with page.expect_download() as saved:
+        page.click("#save-npz")
+    trace = RoutingTrace.load(saved.value.path())
+    said = "".join(text for text, phase in zip(trace.token_text, trace.phase, strict=True) if phase == ANSWER)
+    assert page.locator("#log .assistant .said").inner_text().strip().startswith(said.strip())

@@ -1,0 +1,226 @@
+"""The page under written answers: hostile text, stop, errors, zoom, small screens, dark mode."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from molora.errors import MoloraError
+from tests.browser.conftest import PHONE, OpenPage
+from tests.browser.steps import answered, ask, click_cell, columns
+from tests.fakes import FakeEngine
+from viz.chat import MAX_PROMPT_CHARS
+
+# Gradio's queue uses an option of pandas that pandas has deprecated.
+pytestmark = pytest.mark.filterwarnings("default")
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    " <img src=https://elsewhere.example/a.png>",
+    " ![a](https://elsewhere.example/b.png)",
+    "${alert(1)}",
+    "{{alert(1)}}",
+    "`",
+    "</script><script>alert(1)</script>",
+    '" onmouseover="alert(1)',
+    "<a href='https://elsewhere.example'>b</a>",
+    "\n",
+]
+
+
+def overflow(page: Page) -> list[int]:
+    """How many pixels the page is wider and higher than its window."""
+    size: list[int] = page.evaluate(
+        "() => { const root = document.scrollingElement;"
+        " return [root.scrollWidth - innerWidth, root.scrollHeight - innerHeight]; }"
+    )
+    return size
+
+
+def test_hostile_text_is_shown_and_never_run(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=HOSTILE)
+    page = open_stage()
+    question = "".join(HOSTILE[:-1])
+    ask(page, question)
+    answered(page)
+    assert page.locator("#log .user .said").inner_text() == question
+    assert page.locator("#log .assistant .said").text_content() == "".join(HOSTILE)
+    assert page.locator("#log img, #strip img, #log a, #strip a, #log script").count() == 0
+    shown = page.locator("#strip button[data-t]").all_inner_texts()
+    for text in HOSTILE[:-2]:
+        assert text.strip() in shown
+    image = page.locator("#strip button", has_text="onerror=").last
+    image.click()
+    expect(page.locator("#map-title.block")).to_contain_text("<img src=x onerror=alert(1)>")
+    click_cell(page, int(image.get_attribute("data-t") or ""), 2)
+    expect(page.locator("#map .hoverlayer")).to_contain_text("<img src=x onerror=alert(1)>")
+    page.get_by_role("tab", name="Token").click()
+    expect(page.locator("#token-title.block")).to_contain_text("<img src=x onerror=alert(1)>")
+
+
+def test_escape_stops_and_what_was_said_stays(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 400, seconds_a_token=0.05)
+    page = open_stage()
+    ask(page, "Go on and on")
+    page.wait_for_function("() => document.querySelectorAll('#strip button').length > 8")
+    page.keyboard.press("Escape")
+    answered(page)
+    expect(page.locator("#log .note")).to_have_text("Stopped.")
+    said = page.locator("#log .assistant .said").inner_text().split()
+    assert 2 <= len(said) < 200
+    assert fake.closed == 1
+
+
+def test_leaving_the_page_stops_the_model(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 2000, seconds_a_token=0.02)
+    page = open_stage()
+    ask(page, "Go on and on")
+    page.wait_for_selector("#strip button[data-t]")
+    page.close()
+    for _ in range(100):
+        if fake.closed:
+            break
+        time.sleep(0.1)
+    assert fake.closed == 1
+
+
+def test_choices_and_zoom_hold_while_the_answer_streams(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 60, seconds_a_token=0.1)
+    page = open_stage()
+    ask(page, "Slowly please")
+    page.wait_for_function("() => document.querySelectorAll('#strip button').length > 6")
+    box = page.locator("#map .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + box["height"] - 5, steps=6)
+    page.mouse.up()
+    zoomed = "() => document.querySelector('#map .js-plotly-plot')._fullLayout.xaxis.range.map(Math.round)"
+    before, count = page.evaluate(zoomed), columns(page)
+    assert before[1] - before[0] < 100
+    page.locator("#colour label", has_text="its weight").click()
+    page.wait_for_function(f"() => document.querySelectorAll('#strip button').length > {count + 5}")
+    assert page.evaluate(zoomed) == before
+    expect(page.locator("#map .infolayer")).to_contain_text("weight")
+    assert page.locator("#stop").is_visible()
+    page.keyboard.press("Escape")
+    answered(page)
+    assert page.evaluate(zoomed) == before
+
+
+def test_what_cannot_be_asked_stays_in_the_box(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 100, seconds_a_token=0.05)
+    page = open_stage()
+    ask(page, "   ")
+    expect(page.get_by_role("alert")).to_have_text("Type a question first.")
+    enormous = "long " * (MAX_PROMPT_CHARS // 5 + 1)
+    ask(page, enormous)
+    expect(page.get_by_role("alert")).to_contain_text("Shorten it")
+    assert page.input_value("#prompt textarea") == enormous
+    page.click("#retry")
+    expect(page.get_by_role("alert")).to_contain_text("no question")
+    page.click("#save-npz")
+    expect(page.get_by_role("alert")).to_contain_text("nothing to save")
+    ask(page, "First")
+    page.wait_for_selector("#strip button[data-t]")
+    ask(page, "Second, too early")
+    expect(page.get_by_role("alert")).to_contain_text("still being written")
+    assert page.input_value("#prompt textarea") == "Second, too early"
+    page.click("#stop")
+    answered(page)
+    assert len(fake.asked) == 1
+
+
+def test_what_the_engine_refuses_is_said_in_the_conversation(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(error=MoloraError("The conversation has 9,000 tokens. Clear it."))
+    page = open_stage()
+    page.locator("#log .example").first.click()
+    expect(page.locator("#log .note")).to_have_text("The conversation has 9,000 tokens. Clear it.")
+    expect(page.locator("#send")).to_be_visible()
+    expect(page.locator("#log .user")).to_have_count(1)
+
+
+def test_two_visitors_do_not_mix(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 6, seconds_a_token=0.1)
+    one, two = open_stage(), open_stage()
+    ask(one, "This is one")
+    ask(two, "And here two")
+    answered(one)
+    answered(two)
+    assert one.locator("#log .user .said").all_inner_texts() == ["This is one"]
+    assert two.locator("#log .user .said").all_inner_texts() == ["And here two"]
+    assert one.locator("#strip button[data-t]").nth(1).inner_text() == "This"
+    assert two.locator("#strip button[data-t]").nth(1).inner_text() == "And"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_stands_in_a_desktop_window(fake: FakeEngine, open_stage: OpenPage, scheme: str) -> None:
+    fake.play(answer=[" word", "\n"] * 200)
+    page = open_stage(color_scheme=scheme)
+    ask(page, "Long answer please")
+    answered(page)
+    for tab in ("Map", "Token", "Load"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
+        assert overflow(page) == [0, 0]
+    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#load .plot"):
+        box = page.locator(inside).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 900
+
+
+def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play(answer=[" word"] * 120)
+    page = open_stage(viewport=PHONE, has_touch=True, is_mobile=True)
+    ask(page, "On a small screen")
+    answered(page)
+    assert overflow(page)[0] == 0
+    send, strip = page.locator("#send").bounding_box(), page.locator("#strip.block").bounding_box()
+    assert send is not None
+    assert strip is not None
+    assert strip["y"] > send["y"] + send["height"]
+    assert strip["x"] + strip["width"] <= 390
+    for button in ("#save-html", "#colour label:last-of-type"):
+        box = page.locator(button).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+    for tab in ("Token", "Load"):
+        page.get_by_role("tab", name=tab).tap()
+        page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
+        assert overflow(page)[0] == 0
+
+
+def test_light_and_dark_change_the_figures_too_and_are_remembered(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play()
+    page = open_stage()
+    ask(page, "Turn the light off")
+    answered(page)
+    ink = "() => document.querySelector('#map .js-plotly-plot')._fullLayout.font.color"
+    light = page.evaluate(ink)
+    page.click("#theme-toggle")
+    page.wait_for_function(f"() => ({ink})() !== '{light}'")
+    assert "dark" in str(page.evaluate("() => document.body.className"))
+    page.reload()
+    page.wait_for_selector("#log .example")
+    page.wait_for_function("() => document.body.classList.contains('dark')")
+
+
+def test_everything_can_be_reached_with_the_keyboard(fake: FakeEngine, open_stage: OpenPage) -> None:
+    fake.play()
+    page = open_stage()
+    ask(page, "By keyboard")
+    answered(page)
+    page.focus("#prompt textarea")
+    seen: set[str] = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(
+            page.evaluate(
+                "() => document.activeElement.closest('#send, #retry, #clear, #layers, #projection, #show, #colour,"
+                " #strip, .tabs, #save-npz, #save-json, #save-html, #theme-toggle')?.id || 'tabs'"
+            )
+        )
+    expected = "send retry clear layers projection show colour strip tabs save-npz save-json save-html theme-toggle"
+    assert set(expected.split()) <= seen
