@@ -11,15 +11,15 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 import app
 from tests.fakes import INFO, FakeEngine
@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
+
+PATIENCE_MS = 30_000
+"""The machine may do other work as well."""
 
 OpenPage = Callable[..., Page]
 
@@ -51,47 +54,53 @@ def browser(demo_url: str, stage: tuple[FakeEngine, str]) -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=found, args=FLAGS)
 
 
+@dataclass
+class Tab:
+    """A page in a context of its own, and what it did that it must not do."""
+
+    page: Page
+    faults: list[str]
+
+    def check(self) -> None:
+        faults, self.faults[:] = list(self.faults), []
+        assert not faults, "\n".join(faults)
+
+
 @contextmanager
-def watched(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page in a context of its own; leaving it fails on requests elsewhere and on console errors."""
+def opened(browser: Browser, url: str | None, **options: Any) -> Iterator[Tab]:
+    """Opens the program's page, or an empty tab without a url; leaving it checks it."""
     context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "light"} | options)
-    faults: list[str] = []
     page = context.new_page()
+    tab = Tab(page, [])
 
     def check(request: Request) -> None:
         if urlparse(request.url).hostname not in ("127.0.0.1", None):
-            faults.append(f"request to {request.url[:200]}")
+            tab.faults.append(f"request to {request.url[:200]}")
 
     def dismiss(dialog: Dialog) -> None:
-        faults.append(f"dialog: {dialog.message}")
+        tab.faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     context.on("request", check)
-    page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+    page.on("console", lambda said: tab.faults.append(f"console: {said.text}") if said.type == "error" else None)
+    page.on("pageerror", lambda error: tab.faults.append(f"page error: {error}"))
     page.on("dialog", dismiss)
-    page.set_default_timeout(30_000)
-    page.goto(url)
-    page.wait_for_selector("#log .example")
-    page.wait_for_selector("#map .js-plotly-plot", state="attached")
-    yield page
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    if url:
+        page.goto(url)
+        page.wait_for_selector("#log .example")
+        page.wait_for_selector("#map .js-plotly-plot", state="attached")
+    yield tab
     context.close()
-    assert not faults, "\n".join(faults)
+    tab.check()
 
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Opens pages that are watched until the test ends: open_page(url, viewport=...)."""
-    opened: list[Any] = []
-
-    def open_one(url: str, **options: Any) -> Page:
-        opened.append(watched(browser, url, **options))
-        page: Page = opened[-1].__enter__()
-        return page
-
-    yield open_one
-    for page in opened:
-        page.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield lambda url=None, **options: stack.enter_context(opened(browser, url, **options)).page
 
 
 @pytest.fixture(scope="session")

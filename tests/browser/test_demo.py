@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +15,49 @@ from gradio_client import Client  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, expect
 
 from molora.trace import ANSWER, RoutingTrace
-from tests.browser.conftest import OpenPage, watched
+from tests.browser.conftest import OpenPage, Tab, opened
 from tests.browser.steps import BUSY_MS, answered, ask, buttons, click_cell, columns
 
 
+@dataclass
+class Watched:
+    """One answer of the demo model, watched from the question on."""
+
+    tab: Tab
+    sizes: list[int]
+    """Tokens on the map, each time their number changed while the answer streamed"""
+    moved: bool
+    """Whether the map's place or size changed meanwhile"""
+
+
 @pytest.fixture(scope="module")
-def page(browser: Browser, demo_url: str) -> object:
-    """One page with one answer, for the tests that only look."""
-    with watched(browser, demo_url) as opened:
-        ask(opened, "What are the symptoms of asthma?")
-        answered(opened)
-        yield opened
+def watched(browser: Browser, demo_url: str) -> Iterator[Watched]:
+    with opened(browser, demo_url) as tab:
+        page, sizes = tab.page, [0]
+        place = page.locator("#map .plot").bounding_box()
+        ask(page, "What are the symptoms of asthma?")
+        page.wait_for_selector("#stop", state="visible")
+        while page.locator("#stop").is_visible():
+            if (count := columns(page)) != sizes[-1]:
+                sizes.append(count)
+            page.wait_for_timeout(60)
+        answered(page)
+        yield Watched(tab, sizes[1:], page.locator("#map .plot").bounding_box() != place)
 
 
-def test_the_answer_streams_and_the_map_grows(open_page: OpenPage, demo_url: str) -> None:
-    page = open_page(demo_url)
-    before = page.locator("#map .plot").bounding_box()
-    ask(page, "What causes anemia?")
-    page.wait_for_selector("#stop", state="visible")
-    seen: list[int] = []
-    while page.locator("#stop").is_visible():
-        if (count := columns(page)) not in [0, *seen[-1:]]:
-            seen.append(count)
-        page.wait_for_timeout(60)
-    answered(page)
-    assert len(seen) >= 2
-    assert seen == sorted(seen)
-    assert columns(page) == buttons(page) >= seen[-1]
-    assert len(page.locator("#log .assistant .said").inner_text()) > 10
-    assert page.locator("#map .plot").bounding_box() == before
-    expect(page.locator("#summary")).to_contain_text("entropy")
+@pytest.fixture
+def page(watched: Watched) -> Iterator[Page]:
+    yield watched.tab.page
+    watched.tab.check()
+
+
+def test_the_answer_streams_and_the_map_grows(watched: Watched, page: Page) -> None:
+    assert len(watched.sizes) >= 2
+    assert watched.sizes == sorted(watched.sizes)
+    assert not watched.moved
+    assert columns(page) == buttons(page) >= watched.sizes[-1]
+    assert len(page.locator("#log .assistant .said").first.inner_text()) > 10
+    expect(page.locator("#summary.block")).to_contain_text("entropy")
 
 
 def test_a_click_on_a_cell_selects_its_token(page: Page) -> None:
@@ -111,7 +126,7 @@ def test_choices_change_the_map(page: Page) -> None:
     )
 
 
-def test_downloads_open_and_load(page: Page, open_page: OpenPage, demo_url: str, tmp_path: Path) -> None:
+def test_downloads_open_and_load(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Map").click()
     for name, suffix in (("npz", "trace.npz"), ("json", "summary.json"), ("html", "map.html")):
         with page.expect_download() as saved:
@@ -120,8 +135,10 @@ def test_downloads_open_and_load(page: Page, open_page: OpenPage, demo_url: str,
         saved.value.save_as(tmp_path / suffix)
     trace = RoutingTrace.load(tmp_path / "trace.npz")
     assert len(trace) == buttons(page)
+    said = "".join(text for text, phase in zip(trace.token_text, trace.phase, strict=True) if phase == ANSWER)
+    assert page.locator("#log .assistant .said").first.inner_text().strip().startswith(said.strip())
     assert json.loads((tmp_path / "summary.json").read_text())["num_experts"] == trace.num_experts
-    offline = open_page(demo_url)
+    offline = open_page()
     offline.goto((tmp_path / "map.html").as_uri())
     offline.wait_for_selector(".js-plotly-plot .heatmaplayer image", state="attached")
 
@@ -145,13 +162,3 @@ def test_the_endpoint_streams_answer_and_routing(demo_url: str) -> None:
     assert ids.dtype == np.int16
     assert ids.shape == (len(last["tokens"]), 30 * 3, 2)
     assert last["answer"].strip()
-
-
-def test_the_trace_of_the_page_ends_with_the_answer(page: Page) -> None:
-    ask(page, "What is a fever?")
-    answered(page)
-    with page.expect_download() as saved:
-        page.click("#save-npz")
-    trace = RoutingTrace.load(saved.value.path())
-    said = "".join(text for text, phase in zip(trace.token_text, trace.phase, strict=True) if phase == ANSWER)
-    assert page.locator("#log .assistant .said").inner_text().strip().startswith(said.strip())

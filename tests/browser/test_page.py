@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from molora.errors import MoloraError
-from tests.browser.conftest import PHONE, OpenPage
+from tests.browser.conftest import PHONE, OpenPage, Tab, opened
 from tests.browser.steps import answered, ask, click_cell, columns
 from tests.fakes import FakeEngine
 from viz.chat import MAX_PROMPT_CHARS
@@ -30,6 +32,27 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser, stage: tuple[FakeEngine, str]) -> Iterator[Tab]:
+    """One desktop page for all tests that do not need their own: loading it is what takes time."""
+    with opened(browser, stage[1]) as shared:
+        yield shared
+
+
+@pytest.fixture
+def page(tab: Tab, fake: FakeEngine) -> Iterator[Page]:
+    """The page as a newcomer sees it, and checked after each test."""
+    fake.play()
+    tab.page.click("#clear")
+    tab.page.get_by_role("tab", name="Map").click()
+    tab.page.locator("#log .example").first.wait_for()
+    yield tab.page
+    if tab.page.locator("#stop").is_visible():
+        tab.page.click("#stop")
+        tab.page.wait_for_selector("#send", state="visible")
+    tab.check()
+
+
 def overflow(page: Page) -> list[int]:
     """How many pixels the page is wider and higher than its window."""
     size: list[int] = page.evaluate(
@@ -39,9 +62,8 @@ def overflow(page: Page) -> list[int]:
     return size
 
 
-def test_hostile_text_is_shown_and_never_run(fake: FakeEngine, open_stage: OpenPage) -> None:
+def test_hostile_text_is_shown_and_never_run(page: Page, fake: FakeEngine) -> None:
     fake.play(answer=HOSTILE)
-    page = open_stage()
     question = "".join(HOSTILE[:-1])
     ask(page, question)
     answered(page)
@@ -60,9 +82,8 @@ def test_hostile_text_is_shown_and_never_run(fake: FakeEngine, open_stage: OpenP
     expect(page.locator("#token-title.block")).to_contain_text("<img src=x onerror=alert(1)>")
 
 
-def test_escape_stops_and_what_was_said_stays(fake: FakeEngine, open_stage: OpenPage) -> None:
+def test_escape_stops_and_what_was_said_stays(page: Page, fake: FakeEngine) -> None:
     fake.play(answer=[" word"] * 400, seconds_a_token=0.05)
-    page = open_stage()
     ask(page, "Go on and on")
     page.wait_for_function("() => document.querySelectorAll('#strip button').length > 8")
     page.keyboard.press("Escape")
@@ -86,9 +107,8 @@ def test_leaving_the_page_stops_the_model(fake: FakeEngine, open_stage: OpenPage
     assert fake.closed == 1
 
 
-def test_choices_and_zoom_hold_while_the_answer_streams(fake: FakeEngine, open_stage: OpenPage) -> None:
-    fake.play(answer=[" word"] * 60, seconds_a_token=0.1)
-    page = open_stage()
+def test_choices_and_zoom_hold_while_the_answer_streams(page: Page, fake: FakeEngine) -> None:
+    fake.play(answer=[" word"] * 500, seconds_a_token=0.1)
     ask(page, "Slowly please")
     page.wait_for_function("() => document.querySelectorAll('#strip button').length > 6")
     box = page.locator("#map .nsewdrag").first.bounding_box()
@@ -110,9 +130,8 @@ def test_choices_and_zoom_hold_while_the_answer_streams(fake: FakeEngine, open_s
     assert page.evaluate(zoomed) == before
 
 
-def test_what_cannot_be_asked_stays_in_the_box(fake: FakeEngine, open_stage: OpenPage) -> None:
-    fake.play(answer=[" word"] * 100, seconds_a_token=0.05)
-    page = open_stage()
+def test_what_cannot_be_asked_stays_in_the_box(page: Page, fake: FakeEngine) -> None:
+    fake.play(answer=[" word"] * 500, seconds_a_token=0.1)
     ask(page, "   ")
     expect(page.get_by_role("alert")).to_have_text("Type a question first.")
     enormous = "long " * (MAX_PROMPT_CHARS // 5 + 1)
@@ -133,18 +152,17 @@ def test_what_cannot_be_asked_stays_in_the_box(fake: FakeEngine, open_stage: Ope
     assert len(fake.asked) == 1
 
 
-def test_what_the_engine_refuses_is_said_in_the_conversation(fake: FakeEngine, open_stage: OpenPage) -> None:
+def test_what_the_engine_refuses_is_said_in_the_conversation(page: Page, fake: FakeEngine) -> None:
     fake.play(error=MoloraError("The conversation has 9,000 tokens. Clear it."))
-    page = open_stage()
     page.locator("#log .example").first.click()
     expect(page.locator("#log .note")).to_have_text("The conversation has 9,000 tokens. Clear it.")
     expect(page.locator("#send")).to_be_visible()
     expect(page.locator("#log .user")).to_have_count(1)
 
 
-def test_two_visitors_do_not_mix(fake: FakeEngine, open_stage: OpenPage) -> None:
+def test_two_visitors_do_not_mix(page: Page, fake: FakeEngine, open_stage: OpenPage) -> None:
     fake.play(answer=[" word"] * 6, seconds_a_token=0.1)
-    one, two = open_stage(), open_stage()
+    one, two = page, open_stage()
     ask(one, "This is one")
     ask(two, "And here two")
     answered(one)
@@ -155,10 +173,8 @@ def test_two_visitors_do_not_mix(fake: FakeEngine, open_stage: OpenPage) -> None
     assert two.locator("#strip button[data-t]").nth(1).inner_text() == "And"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_stands_in_a_desktop_window(fake: FakeEngine, open_stage: OpenPage, scheme: str) -> None:
+def test_everything_stands_in_a_desktop_window(page: Page, fake: FakeEngine) -> None:
     fake.play(answer=[" word", "\n"] * 200)
-    page = open_stage(color_scheme=scheme)
     ask(page, "Long answer please")
     answered(page)
     for tab in ("Map", "Token", "Load"):
@@ -192,24 +208,8 @@ def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_s
         assert overflow(page)[0] == 0
 
 
-def test_light_and_dark_change_the_figures_too_and_are_remembered(fake: FakeEngine, open_stage: OpenPage) -> None:
+def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngine) -> None:
     fake.play()
-    page = open_stage()
-    ask(page, "Turn the light off")
-    answered(page)
-    ink = "() => document.querySelector('#map .js-plotly-plot')._fullLayout.font.color"
-    light = page.evaluate(ink)
-    page.click("#theme-toggle")
-    page.wait_for_function(f"() => ({ink})() !== '{light}'")
-    assert "dark" in str(page.evaluate("() => document.body.className"))
-    page.reload()
-    page.wait_for_selector("#log .example")
-    page.wait_for_function("() => document.body.classList.contains('dark')")
-
-
-def test_everything_can_be_reached_with_the_keyboard(fake: FakeEngine, open_stage: OpenPage) -> None:
-    fake.play()
-    page = open_stage()
     ask(page, "By keyboard")
     answered(page)
     page.focus("#prompt textarea")
@@ -224,3 +224,19 @@ def test_everything_can_be_reached_with_the_keyboard(fake: FakeEngine, open_stag
         )
     expected = "send retry clear layers projection show colour strip tabs save-npz save-json save-html theme-toggle"
     assert set(expected.split()) <= seen
+
+
+def test_light_and_dark_change_the_figures_too_and_are_remembered(page: Page) -> None:
+    ask(page, "Turn the light off")
+    answered(page)
+    ink = "() => document.querySelector('#map .js-plotly-plot')._fullLayout.font.color"
+    light = page.evaluate(ink)
+    page.click("#theme-toggle")
+    page.wait_for_function(f"() => ({ink})() !== '{light}'")
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert max(int(part) for part in re.findall(r"\d+", ground)[:3]) < 60
+    assert overflow(page) == [0, 0]
+    page.reload()
+    page.wait_for_selector("#log .example")
+    page.wait_for_function("() => document.body.classList.contains('dark')")
+    page.click("#theme-toggle")
