@@ -134,6 +134,8 @@ def test_what_cannot_be_asked_stays_in_the_box(page: Page, fake: FakeEngine) -> 
     fake.play(answer=[" word"] * 500, seconds_a_token=0.1)
     ask(page, "   ")
     expect(page.get_by_role("alert")).to_have_text("Type a question first.")
+    page.wait_for_timeout(500)
+    expect(page.locator("#send")).to_have_text("Send")
     enormous = "long " * (MAX_PROMPT_CHARS // 5 + 1)
     ask(page, enormous)
     expect(page.get_by_role("alert")).to_contain_text("Shorten it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import app
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
 from tests.fakes import INFO, FakeEngine, fake_trace
-from viz import assets
+from viz import assets, serve
 from viz.figures.style import template
 from viz.panels import downloads
 from viz.panels.routing import RoutingPanel
@@ -173,3 +174,24 @@ def test_the_endpoint_gives_experts_layer_by_layer() -> None:
     assert ids.dtype == np.int16
     assert ids.shape == (len(last["tokens"]), 4 * 3, 2)
     assert fake.settings["repetition_penalty"] == 1.1
+
+
+def test_without_the_internet_share_says_so_and_the_page_stays(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> str:
+        raise RuntimeError("Could not get share link\nfrom the server.")
+
+    monkeypatch.setattr(serve.networking, "setup_tunnel", unreachable)
+    page = app.build(FakeEngine().engine)
+    address = serve.launch(page, host="127.0.0.1", port=None, share=True, block=False)
+    try:
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [
+            f"MoLoRA Lens is at {address}",
+            f"No public address: Could not get share link from the server. The page at {address} stays up.",
+        ]
+        with urllib.request.urlopen(address) as answer:
+            assert answer.status == 200
+    finally:
+        page.close(verbose=False)

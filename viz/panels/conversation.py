@@ -66,6 +66,8 @@ class ConversationPanel:
         page = [*talk, *routing.outputs]
 
         def answer(session: Session, *settings: float) -> Iterator[list[Any]]:
+            if not session.waiting:  # refused, or stopped before its turn; without a yield Gradio empties the page
+                yield [gr.skip()] * len(page)
             for _ in reply(self.engine, session, self.settings.sampling(*settings)):
                 yield [*self._talk(session), *routing.draw(session)]
 

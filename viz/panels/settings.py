@@ -25,9 +25,7 @@ class Settings:
                     min_width=150,
                     elem_id="max-new-tokens",
                 )
-                self.temperature = gr.Slider(
-                    0, 2, 0, step=0.05, label="Temperature (0: always the likeliest)", min_width=150
-                )
+                self.temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature, 0 is greedy", min_width=150)
             with gr.Row():
                 self.top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", min_width=100)
                 self.repetition_penalty = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty", min_width=100)
