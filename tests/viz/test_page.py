@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from gradio import networking
 
 import app
 from molora.errors import MoloraError
@@ -182,7 +183,7 @@ def test_without_the_internet_share_says_so_and_the_page_stays(
     def unreachable(*_: object) -> str:
         raise RuntimeError("Could not get share link\nfrom the server.")
 
-    monkeypatch.setattr(serve.networking, "setup_tunnel", unreachable)
+    monkeypatch.setattr(networking, "setup_tunnel", unreachable)
     page = app.build(FakeEngine().engine)
     address = serve.launch(page, host="127.0.0.1", port=None, share=True, block=False)
     try:
