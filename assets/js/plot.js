@@ -49,7 +49,17 @@ function draw() {
   }
 }
 
-watch("value", draw);
+// A browser that cannot keep up with the stream draws the newest figure and leaves out those between.
+const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 20));
+let due = false;
+watch("value", () => {
+  if (due) return;
+  due = true;
+  whenIdle(() => {
+    due = false;
+    draw();
+  }, { timeout: 1000 });
+});
 new ResizeObserver(() => {
   if (plot.clientWidth !== shown[0] || plot.clientHeight !== shown[1]) draw();
 }).observe(plot);
