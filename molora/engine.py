@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
@@ -81,7 +81,7 @@ class Engine:
         repetition_penalty: float = 1.0,
         seed: int = 0,
         edit: RoutingEdit | None = None,
-    ) -> Iterator[Step]:
+    ) -> Generator[Step]:
         """Answers a conversation; a Step after every forward pass. Closing the generator stops the work.
 
         Args:
@@ -126,7 +126,7 @@ class Engine:
 
     def _stream(
         self, reading: Reading, prompt: Prompt, sampling: Sampling, limit: int, meta: dict[str, Any]
-    ) -> Iterator[Step]:
+    ) -> Generator[Step]:
         special = set(self.tokenizer.all_special_ids)
         ids = torch.tensor([prompt.token_ids], device=self._device)  # [1, T]
         sampler = Sampler(sampling, self._device)

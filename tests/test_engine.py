@@ -177,7 +177,7 @@ def test_hooks_come_off_on_every_way_out(engine: Engine, monkeypatch: pytest.Mon
     stream = engine.stream(QUESTION, max_new_tokens=4)
     next(stream)
     assert hooks(engine) == 9
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert hooks(engine) == 0
     list(engine.stream(QUESTION, max_new_tokens=4))
     assert hooks(engine) == 0

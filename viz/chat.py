@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from molora.errors import MoloraError
 from viz.session import Session, Turn
@@ -59,7 +59,7 @@ def running(engine: Engine, messages: list[dict[str, Any]], sampling: Sampling) 
 
     Raises MoloraError for messages that the model cannot read.
     """
-    return closing(cast("Generator[Step]", engine.stream(messages, **asdict(sampling))))
+    return closing(engine.stream(messages, **asdict(sampling)))
 
 
 def check_prompt(prompt: str) -> str:
