@@ -95,7 +95,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", default="demo", help="hub id or folder of the base, or 'demo'")
     parser.add_argument(
         "--tasks",
-        default="medquad=0.64,pubmedqa=0.12,ncbi_disease=0.12,mts_dialog=0.12",
+        default="medquad=0.52,pubmedqa=0.08,ncbi_disease=0.22,mts_dialog=0.18",
         help="tasks with their shares of the examples (default: %(default)s)",
     )
     parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA")
@@ -104,12 +104,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=16, help="LoRA alpha")
     parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout")
     parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
-    parser.add_argument("--steps", type=int, default=420, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=560, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
     parser.add_argument("--max-length", type=int, default=256, help="tokens a sequence")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of warm-up and cosine")
-    parser.add_argument("--held-out", type=int, default=100, help="held-out items a task")
-    parser.add_argument("--save-steps", type=int, default=50, help="steps between resumable states")
+    parser.add_argument("--held-out", type=int, default=80, help="held-out items a task")
+    parser.add_argument("--save-steps", type=int, default=20, help="steps between resumable states")
     parser.add_argument("--seed", type=int, default=0, help="of weights and order")
     return parser.parse_args(argv)
 

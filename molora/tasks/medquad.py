@@ -12,14 +12,22 @@ from molora.tasks.task import Item, Split, Task, held_out
 _ANSWER_CHARACTERS = 700
 """Longer answers end at their last whole sentence before this, so that a small model learns to finish."""
 
-_TABLE = "Human Phenotype Ontology"
-_TABLES_KEPT = 4
-"""Answers that introduce a table instead of answering: one in this many is kept for training."""
+_ELSEWHERE = ("Human Phenotype Ontology", "These resources address")
+_ELSEWHERE_KEPT = 4
+"""Answers that point to a table or to other pages instead of answering: one in this many is kept for training."""
+
+_KEY_POINTS = re.compile(r"^\s*(?:Key Points\s*-[^\n]*\n|Summary\s*:)")
+"""What some sites put in front of an answer: a list of its points, all on one line, or a heading."""
+_ECHO = re.compile(r"^[^.?!\n]{3,150}\?\s+")
+"""The question, said again."""
+_BULLET = re.compile(r"(?:^|\s{2,}|(?<=[:.]) )-\s+")
+_ENDS = re.compile(r"[.!?](?=\s)|(?=\n)")
+"""Where an answer may stop: after a sentence, or at the end of a line."""
 
 
 def _build(data: Path) -> Split:
     split = Split([], [])
-    tables = 0
+    elsewhere = 0
     with tarfile.open(data / "medquad/medquad.tar.gz") as archive:
         members = sorted((m for m in archive if m.name.endswith(".xml")), key=lambda m: m.name)
         for member in members:
@@ -29,26 +37,38 @@ def _build(data: Path) -> Split:
             test = held_out(document.findtext("Focus") or member.name)
             for pair in document.iter("QAPair"):
                 question = " ".join((pair.findtext("Question") or "").split())
-                answer = _shorten(" ".join((pair.findtext("Answer") or "").split()))
+                answer = _shorten(_tidy(pair.findtext("Answer") or ""))
                 if not question or not answer:
                     continue
-                if _TABLE in answer and not test:
-                    tables += 1
-                    if tables % _TABLES_KEPT:
+                if not test and any(phrase in answer for phrase in _ELSEWHERE):
+                    elsewhere += 1
+                    if elsewhere % _ELSEWHERE_KEPT:
                         continue
                 (split.test if test else split.train).append(Item(_plain(question), answer))
     return split
 
 
 def _plain(question: str) -> str:
-    return question.replace(" ?", "?").replace("What is (are) ", "What is ")
+    return question.replace(" ?", "?").replace("??", "?").replace("What is (are) ", "What is ")
+
+
+def _tidy(answer: str) -> str:
+    """Each item of a list on a line of its own; a list that comes again as prose is left out, with what follows."""
+    lead, *items = _BULLET.split(_ECHO.sub("", _KEY_POINTS.sub("", answer)))
+    lines = [" ".join(lead.split())]
+    for item in filter(None, map(str.strip, items)):
+        first, *after = re.split(r"\s{2,}", item, maxsplit=1)  # prose goes on after a wider gap
+        lines += [f"- {' '.join(first.split())}", *(" ".join(part.split()) for part in after)]
+    text = "\n".join(lines).strip()
+    if len(lines) > 1 and len(item := lines[1][2:]) > 20 and (again := text.find(item, text.find(item) + 1)) > 0:
+        text = text[:again].rstrip(" \n-")
+    return text
 
 
 def _shorten(answer: str) -> str:
-    answer = answer.removeprefix("Key Points - ")
     if len(answer) <= _ANSWER_CHARACTERS:
         return answer
-    ends = [match.end(1) for match in re.finditer(r"([.!?])\s", answer[:_ANSWER_CHARACTERS])]
+    ends = [match.end() for match in _ENDS.finditer(answer, 0, _ANSWER_CHARACTERS)]
     return answer[: ends[-1]] if ends else answer[:_ANSWER_CHARACTERS].rsplit(" ", 1)[0]
 
 

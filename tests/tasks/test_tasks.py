@@ -34,6 +34,27 @@ def test_medquad_splits_by_disease_cleans_questions_and_ends_with_a_sentence(tmp
     assert answer.endswith("about it.")
 
 
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        ("Signs are:    - Fever   -  Cough.      Rest helps.", "Signs are:\n- Fever\n- Cough.\nRest helps."),
+        ("A drug - often\n two - helps.", "A drug - often two - helps."),
+        ("Key Points\n   - One.    - Two.\n   \n   It is rare.", "It is rare."),
+        ("Summary : It is rare.", "It is rare."),
+        ("What causes it? Nobody knows.", "Nobody knows."),
+        (
+            "Ask. - Does it hurt for a long time?  - Is it red? Does it hurt for a long time? Is it red?",
+            "Ask.\n- Does it hurt for a long time?\n- Is it red?",
+        ),
+        ("It. " * 170 + "Signs are:   - fever " + "   - a long item" * 9, "It. " * 170 + "Signs are:\n- fever"),
+    ],
+)
+def test_medquad_answers_keep_their_lists_and_say_nothing_twice(tmp_path: Path, raw: str, answer: str) -> None:
+    make_medquad(tmp_path, {"asthma": [("What ?", raw)]})
+    split = TASKS["medquad"].load(tmp_path)
+    assert [item.answer for item in (*split.train, *split.test)] == [answer]
+
+
 def test_pubmedqa_follows_the_official_split(tmp_path: Path) -> None:
     make_pubmedqa(tmp_path)
     split = TASKS["pubmedqa"].load(tmp_path)
