@@ -19,7 +19,8 @@ from molora.edits import RoutingEdit
 from molora.errors import MoloraError
 from molora.reading import Reading
 from molora.recorder import RouterGrid
-from molora.sampling import Sampler, Sampling
+from molora.sampler import Sampler
+from molora.sampling import Sampling
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")

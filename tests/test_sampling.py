@@ -1,34 +1,23 @@
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-from molora.sampling import Sampler, Sampling
+import pytest
 
-LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
-CPU = torch.device("cpu")
-NOTHING = torch.zeros(1, 0, dtype=torch.long)
-
-
-def shares(sampling: Sampling, read: torch.Tensor = NOTHING, draws: int = 4000) -> torch.Tensor:
-    sampler = Sampler(sampling, CPU)
-    drawn = torch.cat([sampler.draw(read, LOGITS) for _ in range(draws)]).flatten()
-    return torch.bincount(drawn, minlength=4) / draws
+from molora.errors import MoloraError
+from molora.sampling import Sampling
 
 
-def test_zero_temperature_takes_the_likeliest() -> None:
-    assert shares(Sampling(temperature=0), draws=5).tolist() == [1, 0, 0, 0]
-
-
-def test_temperature_divides_the_logits() -> None:
-    expected = torch.softmax(LOGITS[0] / 2, dim=-1)
-    torch.testing.assert_close(shares(Sampling(temperature=2.0)), expected, atol=0.03, rtol=0)
-
-
-def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
-    kept = shares(Sampling(temperature=1.0, top_p=0.8))  # 0.64 + 0.24 reach it, so two stay
-    assert (kept > 0).tolist() == [True, True, False, False]
-
-
-def test_repetition_penalty_lowers_what_was_read() -> None:
-    read = torch.tensor([[0]])
-    assert shares(Sampling(repetition_penalty=4.0), read, draws=1).tolist() == [0, 1, 0, 0]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must lie between 1 and 1000000"),
+        ({"temperature": float("nan")}, "temperature is nan; it must lie between 0.0 and 100.0"),
+        ({"top_p": 1.5}, "top_p is 1.5; it must lie between 0.0 and 1.0"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0; it must lie between 0.01 and 100.0"),
+        ({"seed": "lucky"}, "seed is 'lucky'; it must lie between 0 and"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(MoloraError, match=message):
+        Sampling(**settings)

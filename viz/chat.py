@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from molora.errors import MoloraError
+from molora.sampling import Sampling
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
@@ -18,17 +19,6 @@ MAX_PROMPT_CHARS = 8000
 UPDATE_SECONDS = 0.34
 """At most about three redraws a second."""
 TIME_LIMIT_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What the settings say."""
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
 
 
 def bounded(

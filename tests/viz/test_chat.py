@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from molora.errors import MoloraError
+from molora.sampling import Sampling
 from molora.trace import ANSWER
 from tests.fakes import FakeEngine
 from viz import chat
-from viz.chat import Sampling, bounded, check_prompt, reply
+from viz.chat import bounded, check_prompt, reply
 from viz.session import Session, Turn
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from viz.chat import Sampling, bounded
+from molora.sampling import Sampling
+from viz.chat import bounded
 
 DEFAULT_NEW_TOKENS = 256
 
