@@ -14,15 +14,16 @@ _LIMITS = """\
 
 
 def model_card(training: dict[str, Any]) -> str:
-    """Markdown with the hub's front matter, from the content of `training.json`."""
-    settings, weights = training["settings"], training["weights"]
-    share = 100 * weights["trained"] / weights["total"]
+    """Markdown with the hub's front matter, from the content of `training.json`: a table for each stage."""
+    weights, settings = training["weights"], training["settings"]
+    stages = _stages(training)
+    before = stages[0]["tasks"]
     rows = "\n".join(
-        f"| {name} | {task['source']} | {task['licence']} | {task['train']:,} | {task['share']:g} | {task['held_out']} "
-        f"| {task['loss_before']:.3f} | {task['loss_after']:.3f} |"
+        f"| {name} | {task['source']} | {task['licence']} | {task['train']:,} | {task['held_out']} "
+        f"| {before.get(name, task)['loss_before']:.3f} | {task['loss_after']:.3f} |"
         for name, task in training["tasks"].items()
     )
-    size = round((weights["total"] - weights["trained"]) / 1e6)
+    tables = "\n\n".join(_stage(number, stage) for number, stage in enumerate(stages, start=1))
     return f"""\
 ---
 license: apache-2.0
@@ -32,33 +33,44 @@ tags: [medical, lora, mixture-of-experts, molora]
 # A MoLoRA adapter
 
 {settings["experts"]} low-rank experts and a router, top-{settings["top_k"]}, on each FFN projection, and LoRA on the
-attention, of a frozen base: the architecture of MING-MOE (arXiv 2404.09027) at a small size. The files are in
-MING-MOE's released layout, as safetensors.
+attention, of a frozen base ({training["base"]}): the architecture of MING-MOE (arXiv 2404.09027) at a small size.
+{weights["trained"]:,} of {weights["total"]:,} weights ({100 * weights["trained"] / weights["total"]:.1f}%) are trained.
+The files are in MING-MOE's released layout, as safetensors.
 
 ## Data
-| task | source | licence | items | share | held out | loss before | loss after |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| task | source | licence | items | held out | loss before | loss after |
+| --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
 Losses are means over the tokens of held-out answers, in nats, of the base alone (before) and of the trained model
-(after). Every share counts sequences.
-
-![Training loss](training.png)
+(after).
 
 ## Training
-| what | value |
+![Training loss](training.png)
+
+{tables}
+
+{_LIMITS.format(size=round((weights["total"] - weights["trained"]) / 1e6))}
+"""
+
+
+def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """From the first stage to this one."""
+    earlier = training.get("earlier")
+    return [*(_stages(earlier) if earlier else []), training]
+
+
+def _stage(number: int, stage: dict[str, Any]) -> str:
+    settings = stage["settings"]
+    shares = ", ".join(f"{name} {task['share']:g} of {task['train']:,} items" for name, task in stage["tasks"].items())
+    return f"""\
+| stage {number} | value |
 | --- | --- |
-| base | {training["base"]} |
-| weights | {weights["trained"]:,} trained of {weights["total"]:,} ({share:.1f}%) |
+| shares of the sequences | {shares} |
 | rank, alpha | {settings["rank"]}, {settings["alpha"]:g} |
 | steps | {settings["steps"]:,} of {settings["batch_size"]} sequences, up to {settings["max_length"]} tokens each |
-| tokens read | {training["tokens"]:,} |
+| tokens read | {stage["tokens"]:,} |
 | learning rate | {settings["learning_rate"]:g}, 20 steps of warm-up, cosine |
 | load-balance loss | {settings["balance"]:g} |
 | seed | {settings["seed"]} |
-| wall time | {training["seconds"] / 60:.0f} minutes on {training["machine"]} |
-
-Made by `python -m molora.train --data DATA --out OUT --steps {settings["steps"]}`.
-
-{_LIMITS.format(size=size)}
-"""
+| wall time | {stage["seconds"] / 60:.0f} minutes on {stage["machine"]} |"""

@@ -93,6 +93,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets (see the README)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint; its run/ holds the state")
     parser.add_argument("--base", default="demo", help="hub id or folder of the base, or 'demo'")
+    parser.add_argument("--init", type=Path, help="checkpoint to go on from, of the same base and shape (a next stage)")
     parser.add_argument(
         "--tasks",
         default="medquad=0.52,pubmedqa=0.08,ncbi_disease=0.22,mts_dialog=0.18",
@@ -101,7 +102,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA")
     parser.add_argument("--top-k", type=int, default=2, help="experts for each token")
     parser.add_argument("--rank", type=int, default=8, help="rank of each expert and of the attention LoRA")
-    parser.add_argument("--alpha", type=float, default=16, help="LoRA alpha")
+    parser.add_argument("--alpha", type=float, default=16.0, help="LoRA alpha")
     parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout")
     parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
     parser.add_argument("--steps", type=int, default=560, help="optimizer steps")
@@ -137,6 +138,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = MoloraConfig(args.experts, args.top_k, experts=lora, attention=lora, base=args.base)
     torch.manual_seed(args.seed)
     wrap(model, config)
+    if args.init:
+        go_on_from(args.init, model, config)
     weights = {
         "trained": sum(p.numel() for p in trained(model).values()),
         "total": sum(p.numel() for p in model.parameters()),
@@ -180,16 +183,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             | {"held_out": len(test_sets[name]), "loss_before": progress.before[name], "loss_after": after[name]}
             for name, split in splits.items()
         },
-        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out", "base")},
+        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out", "base", "init")},
         "weights": weights,
         "tokens": sum(len(example.token_ids) for example in train_set),
         "seconds": round(seconds),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "losses": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
     }
+    if args.init and (args.init / "training.json").is_file():
+        training["earlier"] = json.loads((args.init / "training.json").read_text(encoding="utf-8"))
     (args.out / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
     (args.out / "README.md").write_text(model_card(training), encoding="utf-8")
     return training
+
+
+def go_on_from(folder: Path, model: nn.Module, config: MoloraConfig) -> None:
+    """Fills the adapter from a checkpoint. Raises MoloraError if it was made with other settings than these."""
+    checkpoint = read_checkpoint(folder)
+    has, given = (f"{c.num_experts} experts, top-{c.top_k}, {c.experts}" for c in (checkpoint.config, config))
+    if has != given:
+        raise MoloraError(f"The checkpoint in {folder} has {has}; this training has {given}. Give the checkpoint's.")
+    fill(checkpoint, model)
 
 
 def last_complete(state: Path) -> str | None:

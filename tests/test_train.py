@@ -116,6 +116,21 @@ def test_training_lowers_the_loss_and_the_checkpoint_loads(base: Path, data: Pat
     assert held_out_losses(engine.model, pools, 0, 2) != held_out_losses(load_base(str(base))[0], pools, 0, 2)
 
 
+def test_a_next_stage_goes_on_from_a_checkpoint_and_its_card_tells_both(base: Path, data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    earlier = run(settings(base, data, first, "--steps", "8"))
+    later = run(settings(base, data, second, "--steps", "1", "--init", str(first), "--learning-rate", "1e-9"))
+    assert later["earlier"] == earlier
+    for name, task in later["tasks"].items():
+        assert task["loss_before"] == pytest.approx(earlier["tasks"][name]["loss_after"], rel=1e-4)
+    card = (second / "README.md").read_text()
+    assert card.index("| stage 1 |") < card.index("| stage 2 |")
+    before, after = earlier["tasks"]["pubmedqa"]["loss_before"], later["tasks"]["pubmedqa"]["loss_after"]
+    assert f"| {before:.3f} | {after:.3f} |" in card
+    with pytest.raises(MoloraError, match=r"has 4 experts, top-2, .*alpha=16.0.*this training has .*alpha=4.0"):
+        run(settings(base, data, tmp_path / "third", "--init", str(first), "--alpha", "4"))
+
+
 def test_interrupted_training_resumes_to_the_same_result(base: Path, data: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(settings(base, data, whole, "--steps", "18"))

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -53,13 +54,20 @@ def _page(browser: Browser, address: str, path: Path) -> None:
 
 
 def _training(browser: Browser, folder: Path) -> None:
-    losses = json.loads((folder / "training.json").read_text())["losses"]
+    losses = _losses(json.loads((folder / "training.json").read_text()))
     page = browser.new_page(viewport={"width": 760, "height": 320}, device_scale_factor=2)
     figure = loss_curve(losses).update_layout(paper_bgcolor="white", width=760)
     page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
     page.locator(".main-svg").first.wait_for()
     page.locator(".js-plotly-plot").screenshot(path=folder / "training.png")
     page.close()
+
+
+def _losses(training: dict[str, Any]) -> list[tuple[int, float]]:
+    """Of all stages, one after the other."""
+    earlier = training.get("earlier")
+    steps = earlier["settings"]["steps"] if earlier else 0
+    return [*(_losses(earlier) if earlier else []), *((steps + step, loss) for step, loss in training["losses"])]
 
 
 if __name__ == "__main__":

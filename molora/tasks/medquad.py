@@ -13,8 +13,8 @@ _ANSWER_CHARACTERS = 700
 """Longer answers end at their last whole sentence before this, so that a small model learns to finish."""
 
 _ELSEWHERE = ("Human Phenotype Ontology", "These resources address")
-_ELSEWHERE_KEPT = 4
-"""Answers that point to a table or to other pages instead of answering: one in this many is kept for training."""
+"""Answers that point to a table or to other pages instead of answering. They are held out, never trained on: asked for
+symptoms, a small model would say nothing else."""
 
 _KEY_POINTS = re.compile(r"^\s*(?:Key Points\s*-[^\n]*\n|Summary\s*:)")
 """What some sites put in front of an answer: a list of its points, all on one line, or a heading."""
@@ -27,7 +27,6 @@ _ENDS = re.compile(r"[.!?](?=\s)|(?=\n)")
 
 def _build(data: Path) -> Split:
     split = Split([], [])
-    elsewhere = 0
     with tarfile.open(data / "medquad/medquad.tar.gz") as archive:
         members = sorted((m for m in archive if m.name.endswith(".xml")), key=lambda m: m.name)
         for member in members:
@@ -41,9 +40,7 @@ def _build(data: Path) -> Split:
                 if not question or not answer:
                     continue
                 if not test and any(phrase in answer for phrase in _ELSEWHERE):
-                    elsewhere += 1
-                    if elsewhere % _ELSEWHERE_KEPT:
-                        continue
+                    continue
                 (split.test if test else split.train).append(Item(_plain(question), answer))
     return split
 

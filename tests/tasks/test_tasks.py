@@ -27,7 +27,7 @@ def test_medquad_splits_by_disease_cleans_questions_and_ends_with_a_sentence(tmp
     split = TASKS["medquad"].load(tmp_path)
     tests = sum(held_out(name) for name in documents)
     assert len(split.test) == 2 * tests > 0, "held-out answers are all kept, the empty ones apart"
-    assert sum(item.answer == table for item in split.train) == (100 - tests) // 4
+    assert table not in {item.answer for item in split.train}
     assert sum(item.prompt == "What is disease?" for item in split.train) == 100 - tests
     answer = split.train[0].answer
     assert len(answer) <= 700

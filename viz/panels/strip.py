@@ -22,7 +22,7 @@ class StripPanel:
             apply_default_css=False,
         )
         self.strip = gr.HTML(
-            "",
+            self.draw(Session())[0],
             html_template='<div class="scroller">${value}</div>',
             js_on_load=js("strip"),
             elem_id="strip",
