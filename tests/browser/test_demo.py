@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradio_client import Client  # type: ignore[import-untyped]
+from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
 from molora.trace import ANSWER, RoutingTrace
