@@ -12,6 +12,9 @@ from molora.tasks.task import Item, Split, Task, held_out
 _ANSWER_CHARACTERS = 700
 """Longer answers end at their last whole sentence before this, so that a small model learns to finish."""
 
+_LIST_ITEMS = 8
+"""Longer lists end here: a small model that has started one goes on for as long as it may."""
+
 _ELSEWHERE = ("Human Phenotype Ontology", "These resources address")
 """Answers that point to a table or to other pages instead of answering. They are held out, never trained on: asked for
 symptoms, a small model would say nothing else."""
@@ -63,6 +66,7 @@ def _tidy(answer: str) -> str:
 
 
 def _shorten(answer: str) -> str:
+    answer = "\n- ".join(answer.split("\n- ")[: _LIST_ITEMS + 1])
     if len(answer) <= _ANSWER_CHARACTERS:
         return answer
     ends = [match.end() for match in _ENDS.finditer(answer, 0, _ANSWER_CHARACTERS)]

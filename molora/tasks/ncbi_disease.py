@@ -8,6 +8,12 @@ from pathlib import Path
 from molora.tasks.task import Item, Split, Task
 
 
+_ASK = (
+    "List the diseases named in this sentence, in its own words and order, each once, with semicolons between them. "
+    'If it names none, answer "none".'
+)
+
+
 def _build(data: Path) -> Split:
     folder = data / "ncbi-disease"
     return Split(_items(folder / "train.tsv"), _items(folder / "test.tsv"))
@@ -25,7 +31,7 @@ def _items(path: Path) -> list[Item]:
                 mentions[-1].append(token)
         names = list(dict.fromkeys(_join(mention) for mention in mentions))
         sentence = _join([token for token, _ in rows])
-        items.append(Item(f"List the diseases named in this sentence.\n\n{sentence}", "; ".join(names) or "none"))
+        items.append(Item(f"{_ASK}\n\n{sentence}", "; ".join(names) or "none"))
     return items
 
 

@@ -34,6 +34,9 @@ def test_medquad_splits_by_disease_cleans_questions_and_ends_with_a_sentence(tmp
     assert answer.endswith("about it.")
 
 
+_EIGHT = "\n".join(f"- sign {n}" for n in range(8))
+
+
 @pytest.mark.parametrize(
     ("raw", "answer"),
     [
@@ -41,6 +44,7 @@ def test_medquad_splits_by_disease_cleans_questions_and_ends_with_a_sentence(tmp
         ("A drug - often\n two - helps.", "A drug - often two - helps."),
         ("Key Points\n   - One.    - Two.\n   \n   It is rare.", "It is rare."),
         ("Summary : It is rare.", "It is rare."),
+        ("Signs are:" + "".join(f"   - sign {n}" for n in range(12)), "Signs are:\n" + _EIGHT),
         ("What causes it? Nobody knows.", "Nobody knows."),
         (
             "Ask. - Does it hurt for a long time?  - Is it red? Does it hurt for a long time? Is it red?",
@@ -65,11 +69,12 @@ def test_pubmedqa_follows_the_official_split(tmp_path: Path) -> None:
 
 def test_ncbi_disease_lists_mentions_once_in_order(tmp_path: Path) -> None:
     make_ncbi_disease(tmp_path)
-    ask = "List the diseases named in this sentence.\n\n"
-    assert TASKS["ncbi_disease"].load(tmp_path).train == [
-        Item(f"{ask}Hereditary breast cancer and ataxia (rare), ataxia.", "Hereditary breast cancer; ataxia"),
-        Item(f"{ask}Nothing T-cell.", "none"),
+    train = TASKS["ncbi_disease"].load(tmp_path).train
+    assert [(item.prompt.partition("\n\n")[2], item.answer) for item in train] == [
+        ("Hereditary breast cancer and ataxia (rare), ataxia.", "Hereditary breast cancer; ataxia"),
+        ("Nothing T-cell.", "none"),
     ]
+    assert all("semicolons" in item.prompt and '"none"' in item.prompt for item in train)
 
 
 def test_mts_dialog_asks_for_the_section(tmp_path: Path) -> None:
