@@ -7,7 +7,6 @@ from pathlib import Path
 
 from molora.tasks.task import Item, Split, Task
 
-
 _ASK = (
     "List the diseases named in this sentence, in its own words and order, each once, with semicolons between them. "
     'If it names none, answer "none".'

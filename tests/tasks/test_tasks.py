@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from molora.errors import MoloraError
-from molora.tasks import TASKS, Item
+from molora.tasks import TASKS
 from molora.tasks.task import held_out
 from tests.sources import make_medquad, make_mts_dialog, make_ncbi_disease, make_pubmedqa
 
