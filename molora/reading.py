@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from threading import Lock
 from typing import Any
 
@@ -41,7 +42,7 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._cache = DynamicCache(config=model.config)
+        self._cache = {_cache_argument(model): DynamicCache(config=model.config)}
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
         self._changes = _Changes(model, grid, seed, edit)
         self.text = TokenText(tokenizer)
@@ -66,12 +67,17 @@ class Reading:
         """
         batch = torch.tensor([ids], device=self._device)  # [1, N]
         with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
-            output = self._model(input_ids=batch, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            output = self._model(input_ids=batch, use_cache=True, logits_to_keep=1, **self._cache)
         self._recorder.append(ids, pieces, phase)
         return output.logits[:, -1]  # [1, V]
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         return self._recorder.trace(meta)
+
+
+def _cache_argument(model: Any) -> str:
+    """transformers renamed `past_key_values` to `cache` during version 5, and warns of the old name."""
+    return "cache" if "cache" in signature(type(model).forward).parameters else "past_key_values"
 
 
 class _Changes:
