@@ -16,14 +16,12 @@ _LIMITS = """\
 def model_card(training: dict[str, Any]) -> str:
     """Markdown with the hub's front matter, from the content of `training.json`: a table for each stage."""
     weights, settings = training["weights"], training["settings"]
-    stages = _stages(training)
-    before = stages[0]["tasks"]
     rows = "\n".join(
         f"| {name} | {task['source']} | {task['licence']} | {task['train']:,} | {task['held_out']} "
-        f"| {before.get(name, task)['loss_before']:.3f} | {task['loss_after']:.3f} |"
+        f"| {task['loss_base']:.3f} | {task['loss_after']:.3f} |"
         for name, task in training["tasks"].items()
     )
-    tables = "\n\n".join(_stage(number, stage) for number, stage in enumerate(stages, start=1))
+    tables = "\n\n".join(_stage(number, stage) for number, stage in enumerate(stages(training), start=1))
     return f"""\
 ---
 license: apache-2.0
@@ -38,12 +36,12 @@ attention, of a frozen base ({training["base"]}): the architecture of MING-MOE (
 The files are in MING-MOE's released layout, as safetensors.
 
 ## Data
-| task | source | licence | items | held out | loss before | loss after |
+| task | source | licence | items | held out | base | this model |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-Losses are means over the tokens of held-out answers, in nats, of the base alone (before) and of the trained model
-(after).
+The last two columns are losses on the held-out answers: means over their tokens, in nats, of the base alone and of this
+model, on the same items.
 
 ## Training
 ![Training loss](training.png)
@@ -54,10 +52,10 @@ Losses are means over the tokens of held-out answers, in nats, of the base alone
 """
 
 
-def _stages(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """From the first stage to this one."""
+def stages(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """The content of `training.json` of each stage, from the first to this one."""
     earlier = training.get("earlier")
-    return [*(_stages(earlier) if earlier else []), training]
+    return [*(stages(earlier) if earlier else []), training]
 
 
 def _stage(number: int, stage: dict[str, Any]) -> str:

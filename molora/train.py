@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from molora.card import model_card
-from molora.checkpoint import fill, read_checkpoint, write_checkpoint
+from molora.checkpoint import Checkpoint, fill, read_checkpoint, write_checkpoint
 from molora.config import LoraConfig, MoloraConfig
 from molora.errors import MoloraError
 from molora.examples import Example, Rows, collate, encode, mix
@@ -59,11 +59,12 @@ class AdapterTrainer(Trainer):
 
 
 class Progress(TrainerCallback):
-    """What an interruption must not lose beside the weights: the losses before, and the seconds trained so far."""
+    """What an interruption must not lose beside the weights: the losses measured first, and the seconds trained."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.base: dict[str, float] = kept.get("base", {})
         self.before: dict[str, float] = kept.get("before", {})
         self._earlier: float = kept.get("seconds", 0.0)
         self._started = time.monotonic()
@@ -72,13 +73,13 @@ class Progress(TrainerCallback):
     def seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
 
-    def start(self, before: dict[str, float]) -> None:
-        self.before, self._started = before, time.monotonic()
+    def start(self, base: dict[str, float], before: dict[str, float]) -> None:
+        self.base, self.before, self._started = base, before, time.monotonic()
         self.on_save()
 
     def on_save(self, *_args: Any, **_kwargs: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps({"before": self.before, "seconds": self.seconds}))
+        self._path.write_text(json.dumps({"base": self.base, "before": self.before, "seconds": self.seconds}))
 
 
 def trained(model: nn.Module) -> dict[str, Tensor]:
@@ -138,8 +139,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = MoloraConfig(args.experts, args.top_k, experts=lora, attention=lora, base=args.base)
     torch.manual_seed(args.seed)
     wrap(model, config)
-    if args.init:
-        go_on_from(args.init, model, config)
+    initial = initial_checkpoint(args.init, config) if args.init else None
     weights = {
         "trained": sum(p.numel() for p in trained(model).values()),
         "total": sum(p.numel() for p in model.parameters()),
@@ -158,8 +158,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     progress = Progress(state / "progress.json")
     resume = last_complete(state)
     if not resume:
-        progress.start(held_out_losses(model, test_sets, pad, args.batch_size))
-    print("held-out loss before:", {k: round(v, 3) for k, v in progress.before.items()}, flush=True)
+        base = before = held_out_losses(model, test_sets, pad, args.batch_size)  # a new adapter adds nothing yet
+        if initial:
+            fill(initial, model)
+            before = held_out_losses(model, test_sets, pad, args.batch_size)
+        progress.start(base, before)
+    tell("of the base alone", progress.base)
+    tell("before", progress.before)
     trainer = AdapterTrainer(
         model=model,
         args=trainer_arguments(args, state),
@@ -175,12 +180,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     write_checkpoint(args.out, model, config, base_config, torch.bfloat16)
     fill(read_checkpoint(args.out), model)  # what ships is rounded, and is what gets measured
     after = held_out_losses(model, test_sets, pad, args.batch_size)
-    print("held-out loss after: ", {k: round(v, 3) for k, v in after.items()}, flush=True)
+    tell("after", after)
     training = {
         "base": args.base,
         "tasks": {
             name: task_record(name, split, shares[name])
-            | {"held_out": len(test_sets[name]), "loss_before": progress.before[name], "loss_after": after[name]}
+            | {"held_out": len(test_sets[name]), "loss_base": progress.base[name]}
+            | {"loss_before": progress.before[name], "loss_after": after[name]}
             for name, split in splits.items()
         },
         "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out", "base", "init")},
@@ -197,13 +203,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return training
 
 
-def go_on_from(folder: Path, model: nn.Module, config: MoloraConfig) -> None:
-    """Fills the adapter from a checkpoint. Raises MoloraError if it was made with other settings than these."""
+def tell(when: str, losses: dict[str, float]) -> None:
+    print(f"held-out loss {when}:", {name: round(loss, 3) for name, loss in losses.items()}, flush=True)
+
+
+def initial_checkpoint(folder: Path, config: MoloraConfig) -> Checkpoint:
+    """The checkpoint to go on from. Raises MoloraError if it was made with other settings than these."""
     checkpoint = read_checkpoint(folder)
     has, given = (f"{c.num_experts} experts, top-{c.top_k}, {c.experts}" for c in (checkpoint.config, config))
     if has != given:
         raise MoloraError(f"The checkpoint in {folder} has {has}; this training has {given}. Give the checkpoint's.")
-    fill(checkpoint, model)
+    return checkpoint
 
 
 def last_complete(state: Path) -> str | None:

@@ -123,10 +123,11 @@ def test_a_next_stage_goes_on_from_a_checkpoint_and_its_card_tells_both(base: Pa
     assert later["earlier"] == earlier
     for name, task in later["tasks"].items():
         assert task["loss_before"] == pytest.approx(earlier["tasks"][name]["loss_after"], rel=1e-4)
+        assert task["loss_base"] == earlier["tasks"][name]["loss_base"] == earlier["tasks"][name]["loss_before"]
     card = (second / "README.md").read_text()
     assert card.index("| stage 1 |") < card.index("| stage 2 |")
-    before, after = earlier["tasks"]["pubmedqa"]["loss_before"], later["tasks"]["pubmedqa"]["loss_after"]
-    assert f"| {before:.3f} | {after:.3f} |" in card
+    pubmedqa = later["tasks"]["pubmedqa"]
+    assert f"| {pubmedqa['loss_base']:.3f} | {pubmedqa['loss_after']:.3f} |" in card
     with pytest.raises(MoloraError, match=r"has 4 experts, top-2, .*alpha=16.0.*this training has .*alpha=4.0"):
         run(settings(base, data, tmp_path / "third", "--init", str(first), "--alpha", "4"))
 

@@ -14,6 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from app import build
+from molora.card import stages
 from molora.errors import MoloraError
 from molora.loading import load
 from viz.figures.loss_curve import loss_curve
@@ -65,9 +66,12 @@ def _training(browser: Browser, folder: Path) -> None:
 
 def _losses(training: dict[str, Any]) -> list[tuple[int, float]]:
     """Of all stages, one after the other."""
-    earlier = training.get("earlier")
-    steps = earlier["settings"]["steps"] if earlier else 0
-    return [*(_losses(earlier) if earlier else []), *((steps + step, loss) for step, loss in training["losses"])]
+    losses: list[tuple[int, float]] = []
+    done = 0
+    for stage in stages(training):
+        losses += ((done + step, loss) for step, loss in stage["losses"])
+        done += stage["settings"]["steps"]
+    return losses
 
 
 if __name__ == "__main__":
