@@ -41,7 +41,7 @@ def bounded(
 
 def usual_penalty(info: EngineInfo) -> float:
     """The repetition penalty nobody chose: a model as small as the demo's repeats itself without one."""
-    return 1.1 if info.is_demo else 1.0
+    return 1.15 if info.is_demo else 1.0
 
 
 def running(engine: Engine, messages: list[dict[str, Any]], sampling: Sampling) -> closing[Generator[Step]]:

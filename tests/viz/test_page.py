@@ -174,7 +174,7 @@ def test_the_endpoint_gives_experts_layer_by_layer() -> None:
     assert last["answer"] == " a a a a"
     assert ids.dtype == np.int16
     assert ids.shape == (len(last["tokens"]), 4 * 3, 2)
-    assert fake.settings["repetition_penalty"] == 1.1
+    assert fake.settings["repetition_penalty"] == 1.15
 
 
 def test_without_the_internet_share_says_so_and_the_page_stays(
