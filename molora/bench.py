@@ -63,7 +63,8 @@ def systems_of(engine: Engine, base: Any) -> dict[str, System]:
 
 def measure_prefill(systems: dict[str, System], length: int, rounds: int) -> Seconds:
     """Seconds to read a prompt of `length` tokens; the first round, which warms up, is left out."""
-    ids, seconds = _tokens(systems, length), _none(systems)
+    ids = _tokens(systems, length)
+    seconds: Seconds = {name: [] for name in systems}
     for _ in tqdm(range(rounds + 1), desc=f"prefill of {length} tokens"):
         for name, system in systems.items():
             reading = system.reading(length)
@@ -75,7 +76,8 @@ def measure_prefill(systems: dict[str, System], length: int, rounds: int) -> Sec
 def measure_decode(systems: dict[str, System], rounds: int) -> Seconds:
     """Seconds to read one token more, after `CONTEXT` tokens and a few that warm up."""
     warm = min(4, rounds)
-    ids, seconds = _tokens(systems, CONTEXT + warm + rounds), _none(systems)
+    ids = _tokens(systems, CONTEXT + warm + rounds)
+    seconds: Seconds = {name: [] for name in systems}
     readings = {name: system.reading(len(ids)) for name, system in systems.items()}
     for reading in readings.values():
         with reading.recording():
@@ -102,10 +104,9 @@ def run(model: str, base: str | None, quantize: Quantize, device: str, quick: bo
     load_seconds = time.perf_counter() - started
     plain, _ = load_base(engine.info.base, quantize, device)
     systems = systems_of(engine, plain.eval())
-    job = f"prefill{PREFILL}"
     seconds = {
         "decode": measure_decode(systems, 60 if quick else 200),
-        job: measure_prefill(systems, PREFILL, 3 if quick else 9),
+        f"prefill{PREFILL}": measure_prefill(systems, PREFILL, 3 if quick else 9),
     }
     return {
         "date": date.today().isoformat(),
@@ -174,10 +175,6 @@ def _tokens(systems: dict[str, System], count: int) -> list[int]:
     """Any tokens will do: the time to read one does not hang on which it is."""
     vocabulary: int = next(iter(systems.values())).model.config.vocab_size
     return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(0)).tolist()
-
-
-def _none(systems: dict[str, System]) -> Seconds:
-    return {name: [] for name in systems}
 
 
 def _machine(engine: Engine) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class MoloraLinear(nn.Module):
 
     def __init__(
         self,
-        base_layer: nn.Module,
+        base_layer: nn.Linear,
         num_experts: int,
         top_k: int,
         lora: LoraConfig,
@@ -91,11 +91,11 @@ class MoloraLinear(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`base_layer` needs `in_features` and `out_features`; dtype and device are those of the adapter."""
+        """`base_layer`: plain or quantized (bitsandbytes' linears are `nn.Linear`s too); dtype and device are those of
+        the adapter."""
         super().__init__()
         self.base_layer = base_layer.requires_grad_(False)
-        self.in_features: int = base_layer.in_features  # type: ignore[assignment]
-        self.out_features: int = base_layer.out_features  # type: ignore[assignment]
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.num_experts, self.r, self.scaling = max(num_experts, 1), lora.r, lora.scaling
         rows = self.num_experts * self.r
         self.lora_A = nn.Parameter(torch.empty(rows, self.in_features, dtype=dtype, device=device))  # [E*R, I]

@@ -61,7 +61,7 @@ def make(
     top_k: int,
     lora: LoraConfig | None = None,
     selection: ExpertSelection = "top_k",
-    base: nn.Module | None = None,
+    base: nn.Linear | None = None,
     dtype: torch.dtype | None = None,
 ) -> MoloraLinear:
     """A layer whose every weight is random, as after training."""

@@ -110,8 +110,8 @@ def test_unknown_device_and_quantization() -> None:
     assert resolve_quantize("auto", "cpu") == "none"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="describes a machine without a GPU")
-def test_auto_takes_the_demo_without_a_gpu_and_says_so() -> None:
+def test_auto_takes_the_demo_without_a_gpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_model() == (DEMO, "no CUDA GPU here, so the small demo model answers")
 
 
