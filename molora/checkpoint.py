@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from molora.config import MoloraConfig
 from molora.errors import MoloraError
@@ -144,7 +145,7 @@ def check_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
 def fill(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Copies the checkpoint into the wrapped model, all of it or, with a MoloraError, none of it."""
     check_fit(checkpoint, model)
-    for slot in slots(model):
+    for slot in tqdm(list(slots(model)), desc="Loading adapter", leave=False, delay=1):
         slot.tensor.copy_(checkpoint.tensors[slot.part][slot.name])
 
 

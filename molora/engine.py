@@ -49,6 +49,11 @@ class EngineInfo:
     def projections(self) -> tuple[str, ...]:
         return EXPERT_PROJECTIONS if self.top_k else ()
 
+    @property
+    def precision(self) -> str:
+        """Of the base's weights, as people call it: "NF4", "int8", or the dtype."""
+        return {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
+
 
 class Step(NamedTuple):
     """The answer after one more pass."""

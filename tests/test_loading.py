@@ -26,6 +26,7 @@ def test_folder_answers_and_records(checkpoint: Path, base: Path) -> None:
     step = engine.answer(QUESTION, max_new_tokens=5)
     assert step.trace.expert_ids.shape[1:] == (LAYERS, 3, 2)
     assert engine.info.quantization == "none"
+    assert engine.info.precision == "float32"
     assert engine.info.base == str(base)
     assert engine.info.reads_chinese
     assert not engine.info.is_demo
@@ -46,6 +47,7 @@ def test_quantized_on_the_cpu_answers_and_stays_near(checkpoint: Path, quantize:
         assert state.quant_type == "nf4"
         assert state.nested, "double quantization"
     assert engine.info.quantization == quantize
+    assert engine.info.precision == {"4bit": "NF4", "8bit": "int8"}[quantize]
     step = engine.answer(QUESTION, max_new_tokens=4)
     assert step.num_tokens >= 1
     assert step.trace.meta["quantization"] == quantize

@@ -17,7 +17,7 @@ def head(info: EngineInfo, reason: str | None) -> gr.HTML:
     reason: why this model was chosen, where nobody named one.
     """
     experts = f"{info.num_experts} experts, top-{info.top_k}"
-    chips = (info.model, info.quantization, info.device, experts, f"{info.num_layers} layers × {len(info.projections)}")
+    chips = (info.model, info.precision, info.device, experts, f"{info.num_layers} layers × {len(info.projections)}")
     shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
     why = f'<div class="why" title="{escape(reason)}">Chosen because {escape(reason)}</div>' if reason else ""
     return gr.HTML(
