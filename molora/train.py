@@ -28,7 +28,7 @@ from molora.errors import MoloraError
 from molora.examples import Example, Rows, collate, encode, mix
 from molora.loading import load_base
 from molora.losses import answer_loss, balance_loss, held_out_losses, routings
-from molora.tasks import TASKS, Item, Split
+from molora.tasks import TASKS, Item, Split, known
 from molora.wrap import wrap
 
 
@@ -121,8 +121,7 @@ def shares_of(text: str) -> dict[str, float]:
     shares = {}
     for part in text.split(","):
         name, _, share = part.strip().partition("=")
-        if name not in TASKS:
-            raise MoloraError(f"There is no task {name!r}; known are {', '.join(TASKS)}.")
+        known([name])
         try:
             shares[name] = float(share or 1)
         except ValueError:

@@ -20,8 +20,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from molora.demo import SMOLLM2, Source, cache_dir, demo_base
+from molora.demo import SMOLLM2, Source, demo_base
 from molora.errors import MoloraError
+from molora.wheels import Wheel, cache_dir
 from tests import tiny_base
 
 ROOT = Path(__file__).parents[1]
@@ -42,14 +43,14 @@ class Registry:
     def __init__(self, wheel: Path, seconds: float = 0.0) -> None:
         self.wheel, self.seconds, self.calls = wheel, seconds, 0
 
-    def __call__(self, requirement: str, folder: Path) -> None:
+    def __call__(self, _wheel: Wheel, folder: Path) -> None:
         self.calls += 1
         time.sleep(self.seconds)
         shutil.copy(self.wheel, folder)
 
 
-def unreachable(requirement: str, folder: Path) -> NoReturn:
-    pytest.fail(f"{requirement} was downloaded although the cache holds it")
+def unreachable(wheel: Wheel, folder: Path) -> NoReturn:
+    pytest.fail(f"{wheel.requirement} was downloaded although the cache holds it")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_cache_made_from_another_wheel_is_made_anew(cache: Path, tmp_path: Path,
 
 
 def test_interrupted_download_leaves_nothing_and_heals(tmp_path: Path, wheel: Path, source: Source) -> None:
-    def interrupted(requirement: str, folder: Path) -> None:
+    def interrupted(_wheel: Wheel, folder: Path) -> None:
         (folder / wheel.name).write_bytes(wheel.read_bytes()[:1000])
         raise KeyboardInterrupt
 
@@ -191,7 +192,8 @@ def test_killed_download_heals_and_its_leftovers_go(tmp_path: Path, wheel: Path,
 import os, signal
 from pathlib import Path
 from molora.demo import Source, demo_base
-def killed(requirement, folder):
+from molora.wheels import Wheel
+def killed(wheel, folder):
     (folder / {wheel.name!r}).write_bytes(b"half a wheel")
     os.kill(os.getpid(), signal.SIGKILL)
 demo_base(Path({str(tmp_path)!r}), {source!r}, killed)
@@ -224,11 +226,11 @@ def test_two_at_once_make_it_once(
 
 
 def test_wrong_wheel_is_refused_naming_both_sums(tmp_path: Path, wheel: Path, source: Source) -> None:
-    pinned = replace(source, wheel_sha256="0" * 64)
+    pinned = replace(source, wheel=replace(source.wheel, sha256="0" * 64))
     with pytest.raises(MoloraError) as refused:
         demo_base(tmp_path, pinned, Registry(wheel))
     assert str(refused.value) == (
-        f"{wheel.name} has sha256 {source.wheel_sha256}; expected {'0' * 64}. It is not the file this program was "
+        f"{wheel.name} has sha256 {source.wheel.sha256}; expected {'0' * 64}. It is not the file this program was "
         "written for, so it was not used. Look at the index or mirror that pip takes it from (pip config list)."
     )
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
@@ -244,7 +246,7 @@ def test_wrong_model_in_the_wheel_is_refused(tmp_path: Path, wheel: Path, source
 
 def test_download_of_something_else_is_refused(tmp_path: Path, wheel: Path, source: Source) -> None:
     with pytest.raises(MoloraError, match=rf"brought {wheel.name}; expected other.whl\."):
-        demo_base(tmp_path, replace(source, wheel="other.whl"), Registry(wheel))
+        demo_base(tmp_path, replace(source, wheel=replace(source.wheel, file="other.whl")), Registry(wheel))
 
 
 def test_cache_that_cannot_be_written_is_named(tmp_path: Path, source: Source) -> None:
@@ -285,7 +287,7 @@ def test_real_base_answers() -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert model.config.num_hidden_layers == 30
-    assert (folder.parent / SMOLLM2.wheel).exists()
+    assert (folder.parent / SMOLLM2.wheel.file).exists()
     question = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
     inputs = tokenizer([str(prompt)], return_tensors="pt")

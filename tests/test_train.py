@@ -158,7 +158,7 @@ def test_missing_data_and_unknown_tasks_are_named(tmp_path: Path, base: Path, da
         shares_of("medquad=1,x=2")
     with pytest.raises(MoloraError, match="The share of medquad is 'much'; a number is expected"):
         shares_of("medquad=much")
-    with pytest.raises(MoloraError, match=r"Task pubmedqa needs pubmedqa/ori_pqal.json, .* below .*Get it from"):
+    with pytest.raises(MoloraError, match=r"PubMedQA lacks ori_pqal.json, .*Get ori_pqal.json and"):
         run(settings(base, tmp_path, tmp_path / "out"))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers.pre_tokenizers import ByteLevel
 
 from molora.demo import Source
+from molora.wheels import Wheel
 
 HIDDEN, FFN, HEADS, KV_HEADS, LAYERS = 32, 48, 4, 2, 2
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -90,9 +91,7 @@ def source_of(wheel: Path) -> Source:
     with zipfile.ZipFile(wheel) as archive:
         model = archive.read("tiny_base/tiny.gguf")
     return Source(
-        requirement="tiny-base==1.0",
-        wheel=wheel.name,
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        wheel=Wheel("tiny-base==1.0", wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest(), "a tiny base model"),
         gguf="tiny_base/tiny.gguf",
         gguf_sha256=hashlib.sha256(model).hexdigest(),
     )

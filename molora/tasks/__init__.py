@@ -1,10 +1,45 @@
-"""Medical tasks made from public files as their authors publish them."""
+"""Medical tasks made from public files as their authors publish them: `python -m molora.tasks list`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from molora.errors import MoloraError
 from molora.tasks import medquad, mts_dialog, ncbi_disease, pubmedqa
 from molora.tasks.task import Item, Split, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (medquad.TASK, pubmedqa.TASK, ncbi_disease.TASK, mts_dialog.TASK)}
+TASKS: dict[str, Task] = {
+    task.name: task for module in (medquad, pubmedqa, ncbi_disease, mts_dialog) for task in module.TASKS
+}
 
-__all__ = ["TASKS", "Item", "Split", "Task"]
+__all__ = ["TASKS", "Built", "Item", "Split", "Task", "build", "known"]
+
+
+class Built(NamedTuple):
+    splits: dict[str, Split]
+    """task -> its items"""
+    missing: dict[str, str]
+    """task -> what is missing of its sources, and how to get it"""
+
+
+def known(names: Iterable[str]) -> list[Task]:
+    """Raises MoloraError for a name that is no task's."""
+    for name in names:
+        if name not in TASKS:
+            raise MoloraError(f"There is no task {name!r}; known are {', '.join(TASKS)}.")
+    return [TASKS[name] for name in names]
+
+
+def build(names: Iterable[str], data: Path | None) -> Built:
+    """The items of each task whose sources are there. Raises MoloraError for an unknown name."""
+    built = Built({}, {})
+    for task in tqdm(known(list(names)), desc="Building tasks"):
+        try:
+            built.splits[task.name] = task.load(data)
+        except MoloraError as error:
+            built.missing[task.name] = str(error)
+    return built

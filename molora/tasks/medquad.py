@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tarfile
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from xml.etree import ElementTree
 
+from molora.tasks.sources import Folder
 from molora.tasks.task import Item, Split, Task, held_out
+
+_ARCHIVE = "medquad.tar.gz"
 
 _ANSWER_CHARACTERS = 700
 """Longer answers end at their last whole sentence before this, so that a small model learns to finish."""
@@ -28,15 +31,16 @@ _ENDS = re.compile(r"[.!?](?=\s)|(?=\n)")
 """Where an answer may stop: after a sentence, or at the end of a line."""
 
 
-def _build(data: Path) -> Split:
+def _build(root: Traversable) -> Split:
     split = Split([], [])
-    with tarfile.open(data / "medquad/medquad.tar.gz") as archive:
+    with root.joinpath(_ARCHIVE).open("rb") as packed, tarfile.open(fileobj=packed) as archive:
         members = sorted((m for m in archive if m.name.endswith(".xml")), key=lambda m: m.name)
         for member in members:
             file = archive.extractfile(member)
             assert file is not None  # an .xml member is a regular file
             document = ElementTree.fromstring(file.read())
-            test = held_out(document.findtext("Focus") or member.name)
+            focus = document.findtext("Focus") or member.name
+            test = held_out(focus)
             for pair in document.iter("QAPair"):
                 question = " ".join((pair.findtext("Question") or "").split())
                 answer = _shorten(_tidy(pair.findtext("Answer") or ""))
@@ -44,7 +48,7 @@ def _build(data: Path) -> Split:
                     continue
                 if not test and any(phrase in answer for phrase in _ELSEWHERE):
                     continue
-                (split.test if test else split.train).append(Item(_plain(question), answer))
+                (split.test if test else split.train).append(Item(_plain(question), answer, concept=focus))
     return split
 
 
@@ -73,11 +77,22 @@ def _shorten(answer: str) -> str:
     return answer[: ends[-1]] if ends else answer[:_ANSWER_CHARACTERS].rsplit(" ", 1)[0]
 
 
-TASK = Task(
-    name="medquad",
-    family="generation",
-    source="the GitHub repository abachaa/MedQuAD (subsets 1 to 9, as medquad/medquad.tar.gz)",
+_SOURCE = Folder(
+    name="MedQuAD",
     licence="CC BY 4.0",
-    files=("medquad/medquad.tar.gz",),
-    build=_build,
+    where="Get the GitHub repository abachaa/MedQuAD and pack its folders 1 to 9 as medquad/medquad.tar.gz.",
+    folder="medquad",
+    files=(_ARCHIVE,),
+)
+
+TASKS = (
+    Task(
+        name="medquad",
+        family="generation",
+        metric="rouge_l",
+        sources=(_SOURCE,),
+        build=_build,
+        human=True,
+        answer_tokens=160,
+    ),
 )

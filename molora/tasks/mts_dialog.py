@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import io
+from importlib.resources.abc import Traversable
 
+from molora.tasks.sources import Folder
 from molora.tasks.task import Item, Split, Task
 
 _DIALOGUE_CHARACTERS = 600
 _TRAIN, _TEST = "MTS-Dialog-TrainingSet.csv", "MTS-Dialog-ValidationSet.csv"
 
 
-def _build(data: Path) -> Split:
-    return Split(_items(data / "mts-dialog" / _TRAIN), _items(data / "mts-dialog" / _TEST))
+def _build(folder: Traversable) -> Split:
+    return Split(_items(folder / _TRAIN), _items(folder / _TEST))
 
 
-def _items(path: Path) -> list[Item]:
-    with path.open(encoding="utf-8", newline="") as file:
+def _items(path: Traversable) -> list[Item]:
+    with io.StringIO(path.read_bytes().decode("utf-8"), newline="") as file:
         rows = list(csv.DictReader(file))
     ask = "Which section of the clinical note does this dialogue belong to?"
     return [
@@ -25,11 +27,21 @@ def _items(path: Path) -> list[Item]:
     ]
 
 
-TASK = Task(
-    name="mts_dialog",
-    family="classification",
-    source="the GitHub repository abachaa/MTS-Dialog (Main-Dataset/*.csv, below mts-dialog/)",
+_SOURCE = Folder(
+    name="MTS-Dialog",
     licence="CC BY 4.0",
-    files=(f"mts-dialog/{_TRAIN}", f"mts-dialog/{_TEST}"),
-    build=_build,
+    where="Get Main-Dataset/*.csv from the GitHub repository abachaa/MTS-Dialog, into mts-dialog/.",
+    folder="mts-dialog",
+    files=(_TRAIN, _TEST),
+)
+
+TASKS = (
+    Task(
+        name="mts_dialog",
+        family="classification",
+        metric="macro_f1",
+        sources=(_SOURCE,),
+        build=_build,
+        human=True,
+    ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from importlib.resources.abc import Traversable
 
+from molora.tasks.sources import Folder
 from molora.tasks.task import Item, Split, Task
 
 _ASK = (
@@ -13,12 +14,11 @@ _ASK = (
 )
 
 
-def _build(data: Path) -> Split:
-    folder = data / "ncbi-disease"
+def _build(folder: Traversable) -> Split:
     return Split(_items(folder / "train.tsv"), _items(folder / "test.tsv"))
 
 
-def _items(path: Path) -> list[Item]:
+def _items(path: Traversable) -> list[Item]:
     items = []
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         rows = [line.split("\t") for line in block.splitlines()]
@@ -40,11 +40,21 @@ def _join(tokens: list[str]) -> str:
     return re.sub(r"([(\[]) ", r"\1", re.sub(r" ([-/]) ", r"\1", text))
 
 
-TASK = Task(
-    name="ncbi_disease",
-    family="extraction",
-    source="the GitHub repository spyysalo/ncbi-disease (conll/*.tsv, below ncbi-disease/)",
+_SOURCE = Folder(
+    name="NCBI disease corpus",
     licence="US government work, public domain",
-    files=("ncbi-disease/train.tsv", "ncbi-disease/test.tsv"),
-    build=_build,
+    where="Get conll/train.tsv and test.tsv from the GitHub repository spyysalo/ncbi-disease, into ncbi-disease/.",
+    folder="ncbi-disease",
+    files=("train.tsv", "test.tsv"),
+)
+
+TASKS = (
+    Task(
+        name="ncbi_disease",
+        family="extraction",
+        metric="set_f1",
+        sources=(_SOURCE,),
+        build=_build,
+        human=True,
+    ),
 )

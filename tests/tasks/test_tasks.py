@@ -6,6 +6,7 @@ import pytest
 
 from molora.errors import MoloraError
 from molora.tasks import TASKS
+from molora.tasks.sources import Folder
 from molora.tasks.task import held_out
 from tests.sources import make_medquad, make_mts_dialog, make_ncbi_disease, make_pubmedqa
 
@@ -89,5 +90,7 @@ def test_missing_files_are_listed_with_their_source(tmp_path: Path, name: str) -
     task = TASKS[name]
     with pytest.raises(MoloraError) as caught:
         task.load(tmp_path)
-    assert all(file in str(caught.value) for file in task.files)
-    assert task.source in str(caught.value)
+    (source,) = task.sources
+    assert isinstance(source, Folder)
+    assert all(file in str(caught.value) for file in source.files)
+    assert source.where in str(caught.value)
