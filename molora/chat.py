@@ -33,31 +33,52 @@ class Prompt(NamedTuple):
     """[T], TEMPLATE or PROMPT"""
 
 
+class Turns(NamedTuple):
+    token_ids: list[int]
+    """[T]"""
+    message: list[int | None]
+    """[T], the number of the message that a token is part of; None for the template's own"""
+
+
 def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> Prompt:
     """The conversation and the opening of the assistant's turn.
 
     Without a template of its own the tokenizer gets ChatML. Raises MoloraError for messages that are not a
     conversation: none, an empty question, an unknown role, a template that refuses their order.
     """
-    _check(messages)
+    check_messages(messages)
+    if not messages[-1]["content"].strip():
+        raise MoloraError("The question is empty; type one.")
+    if messages[-1]["role"] != "user":
+        raise MoloraError("The last message must be the user's; the model answers it.")
+    turns = encode_turns(tokenizer, messages, open_answer=True)
+    return Prompt(turns.token_ids, [TEMPLATE if number is None else PROMPT for number in turns.message])
+
+
+def encode_turns(tokenizer: Any, messages: Sequence[Message], *, open_answer: bool) -> Turns:
+    """The messages as the template writes them; with `open_answer` the assistant's next turn is begun.
+
+    Raises MoloraError if the template refuses the messages.
+    """
     marked = [{"role": m["role"], "content": _MARK.format(i)} for i, m in enumerate(messages)]
     try:
         rendered = tokenizer.apply_chat_template(
-            marked, chat_template=tokenizer.chat_template or CHATML, tokenize=False, add_generation_prompt=True
+            marked, chat_template=tokenizer.chat_template or CHATML, tokenize=False, add_generation_prompt=open_answer
         )
     except Exception as error:  # templates are small programs and raise whatever their authors chose
         raise MoloraError(f"The model's chat template refuses this conversation: {error}.") from error
-    prompt = Prompt([], [])
+    turns = Turns([], [])
     for at, piece in enumerate(_MARKS.split(rendered)):  # template, number, template, number, ..., template
-        written = at % 2 == 1
-        text = messages[int(piece)]["content"] if written else piece
-        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=written)["input_ids"]
-        prompt.token_ids.extend(ids)
-        prompt.phase.extend([PROMPT if written else TEMPLATE] * len(ids))
-    return prompt
+        number = int(piece) if at % 2 else None
+        text = piece if number is None else messages[number]["content"]
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=number is not None)["input_ids"]
+        turns.token_ids.extend(ids)
+        turns.message.extend([number] * len(ids))
+    return turns
 
 
-def _check(messages: Sequence[Message]) -> None:
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raises MoloraError for what is no list of messages with a known role and text."""
     if not messages:
         raise MoloraError("There is no message to answer; give at least one {'role': 'user', 'content': ...}.")
     for number, message in enumerate(messages):
@@ -65,7 +86,3 @@ def _check(messages: Sequence[Message]) -> None:
             raise MoloraError(f"Message {number} needs a 'role', one of {', '.join(_ROLES)}.")
         if not isinstance(message.get("content"), str):
             raise MoloraError(f"Message {number} needs 'content' that is text.")
-    if not messages[-1]["content"].strip():
-        raise MoloraError("The question is empty; type one.")
-    if messages[-1]["role"] != "user":
-        raise MoloraError("The last message must be the user's; the model answers it.")

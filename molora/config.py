@@ -13,6 +13,8 @@ EXPERT_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
+ALL_PROJECTIONS = (*ATTENTION_PROJECTIONS, *EXPERT_PROJECTIONS)
+
 ExpertSelection = Literal["top_k", "sampling"]
 
 

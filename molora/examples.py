@@ -1,4 +1,4 @@
-"""Items -> token sequences with loss on their answers, mixed by share and padded into batches."""
+"""Conversations -> token sequences with loss on the answers, mixed by share and padded into batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molora.chat import encode_chat
+from molora.chat import Message, encode_turns
 from molora.tasks import Item
 
 IGNORED = -100
@@ -18,17 +18,34 @@ IGNORED = -100
 
 class Example(NamedTuple):
     token_ids: list[int]
-    answer_at: int
-    """Index of the first token with loss"""
+    """[T]"""
+    labels: list[int]
+    """[T], the token where it is part of an answer, IGNORED elsewhere"""
+    task: int = 0
+    """Number of its task among those trained; only a router that is told the task reads it"""
 
 
-def encode(tokenizer: Any, item: Item, max_length: int) -> Example | None:
-    """The item as one turn of chat, cut to `max_length` tokens; None if that leaves nothing of the answer."""
-    prompt = encode_chat(tokenizer, [{"role": "user", "content": item.prompt}]).token_ids
-    answer = tokenizer(item.answer, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    end = tokenizer(f"{tokenizer.eos_token}\n", add_special_tokens=False)["input_ids"]  # as ChatML closes a turn
-    ids = [*prompt, *answer, *end][:max_length]
-    return Example(ids, len(prompt)) if len(prompt) < len(ids) else None
+def as_messages(item: Item) -> list[Message]:
+    return [{"role": "user", "content": item.prompt}, {"role": "assistant", "content": item.answer}]
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], max_length: int, task: int = 0) -> Example | None:
+    """The conversation cut to `max_length` tokens; None if that leaves nothing of an answer.
+
+    Every assistant turn carries loss, and so does what the template puts after it up to the token that ends the turn.
+    """
+    ids, owners = encode_turns(tokenizer, messages, open_answer=False)
+    special = set(tokenizer.all_special_ids)
+    labels: list[int] = []
+    answering = False
+    for token, owner in zip(ids, owners, strict=True):
+        if owner is not None:
+            answering = messages[owner]["role"] == "assistant"
+        labels.append(token if answering else IGNORED)
+        if owner is None and token in special:
+            answering = False
+    labels = labels[:max_length]
+    return Example(ids[:max_length], labels, task) if any(label != IGNORED for label in labels) else None
 
 
 def mix(pools: dict[str, list[Example]], shares: dict[str, float], count: int, seed: int) -> list[Example]:
@@ -46,17 +63,17 @@ def mix(pools: dict[str, list[Example]], shares: dict[str, float], count: int, s
 
 
 def collate(examples: Sequence[Example], pad: int) -> dict[str, Tensor]:
-    """Right-padded `input_ids`, `attention_mask`, `labels`, each [B, T]."""
+    """Right-padded `input_ids`, `attention_mask`, `labels`, each [B, T], and `task` [B]."""
     width = max(len(example.token_ids) for example in examples)
     batch = {
         key: torch.full((len(examples), width), fill)
         for key, fill in (("input_ids", pad), ("attention_mask", 0), ("labels", IGNORED))
     }  # [B, T]
-    for row, (ids, answer_at) in enumerate(examples):
+    for row, (ids, labels, _) in enumerate(examples):
         batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
         batch["attention_mask"][row, : len(ids)] = 1
-        batch["labels"][row, answer_at : len(ids)] = torch.tensor(ids[answer_at:])
-    return batch
+        batch["labels"][row, : len(ids)] = torch.tensor(labels)
+    return batch | {"task": torch.tensor([example.task for example in examples])}
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):

@@ -6,6 +6,7 @@ Shapes: * any leading axes, I in_features, O out_features, E experts, K picked, 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,8 @@ class Router(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Routing:
-        logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
+        with torch.autocast(x.device.type, enabled=False) if self.training else nullcontext():
+            logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
         ids = self._ranking(logits).topk(self.top_k, dim=-1).indices  # [*, K]
         picked = logits.gather(-1, ids)  # [*, K]
         if self.selection == "sampling" or self.masks:  # not ranked by logit alone; strongest first all the same

@@ -190,10 +190,7 @@ def _base_of(checkpoint: Checkpoint) -> str:
 
 def _check_base(checkpoint: Checkpoint, base: str) -> None:
     """Raises MoloraError if the base is of another kind or size, knowing only its config.json."""
-    try:
-        config = AutoConfig.from_pretrained(_base_folder(base, ("config.json",)))
-    except (OSError, ValueError) as error:
-        raise MoloraError(f"The base model {base} cannot be read: {error}") from error
+    config = _config_of(base)
     for key in ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"):
         expected, found = checkpoint.base_config.get(key), getattr(config, key, None)
         if expected is not None and expected != found:
@@ -201,6 +198,21 @@ def _check_base(checkpoint: Checkpoint, base: str) -> None:
                 f"The checkpoint in {checkpoint.folder} was trained on a base with {key} {expected}; {base} has "
                 f"{found}. Give the right one with --base (the checkpoint names {checkpoint.config.base!r})."
             )
+    check_fit(checkpoint, wrap(_without_weights(config), checkpoint.config))
+
+
+def skeleton(base: str) -> Any:
+    """The base without its weights, on the meta device. Raises MoloraError if its config cannot be read."""
+    return _without_weights(_config_of(base))
+
+
+def _config_of(base: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(_base_folder(base, ("config.json",)))
+    except (OSError, ValueError) as error:
+        raise MoloraError(f"The base model {base} cannot be read: {error}") from error
+
+
+def _without_weights(config: Any) -> Any:
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
-    check_fit(checkpoint, wrap(skeleton, checkpoint.config))
+        return AutoModelForCausalLM.from_config(config)

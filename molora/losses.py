@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from molora.baselines import told
 from molora.examples import IGNORED, Example, collate
 from molora.layers import Router, Routing
+from molora.wrap import wrapped_linears
 
 
 def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -53,6 +55,9 @@ def balance_loss(routing: Routing, mask: Tensor) -> Tensor:
 def held_out_losses(model: Any, pools: dict[str, list[Example]], pad: int, batch_size: int) -> dict[str, float]:
     """Mean loss of an answer's token, in nats, for each task."""
     model.eval()
+    for linear in wrapped_linears(model).values():
+        # In evaluation bitsandbytes repacks a CPU's 4-bit weights for good, for a kernel that knows no gradients.
+        linear.base_layer.train()
     losses = {}
     device = next(model.parameters()).device
     for name, pool in pools.items():
@@ -60,7 +65,8 @@ def held_out_losses(model: Any, pools: dict[str, list[Example]], pad: int, batch
         total = count = 0.0
         for at in tqdm(range(0, len(pool), batch_size), desc=f"held-out {name}", leave=False):
             batch = {k: v.to(device) for k, v in collate(pool[at : at + batch_size], pad).items()}
-            loss, tokens = answer_loss(model, batch)
+            with told(model, batch["task"]):
+                loss, tokens = answer_loss(model, batch)
             total, count = total + loss.item(), count + tokens.item()
         losses[name] = total / count
     return losses

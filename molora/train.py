@@ -10,148 +10,117 @@ import json
 import os
 import random
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from molora.baselines import tell_tasks
 from molora.card import model_card
+from molora.chat import Message
 from molora.checkpoint import Checkpoint, fill, read_checkpoint, write_checkpoint
-from molora.config import LoraConfig, MoloraConfig
+from molora.config import ALL_PROJECTIONS, ATTENTION_PROJECTIONS, LoraConfig, MoloraConfig
 from molora.errors import MoloraError
 from molora.examples import Example, Rows, collate, encode, mix
-from molora.loading import load_base
-from molora.losses import answer_loss, balance_loss, held_out_losses, routings
-from molora.tasks import TASKS, Item, Split, known
+from molora.loading import QUANTIZE, load_base
+from molora.losses import held_out_losses
+from molora.pools import ALL, pools_of
+from molora.trainer import (
+    AdapterTrainer,
+    Progress,
+    Training,
+    checkpoint_activations,
+    last_complete,
+    trained,
+    trainer_arguments,
+)
 from molora.wrap import wrap
 
-
-class AdapterTrainer(Trainer):
-    """Trainer of the adapter alone: its checkpoints leave the frozen base out."""
-
-    balance: float = 0.0
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Tensor:
-        with routings(model) as seen:
-            total, count = answer_loss(model, inputs)
-        loss = total / count
-        if self.balance and seen:
-            mask = inputs["attention_mask"].bool()
-            loss = loss + self.balance * torch.stack([balance_loss(routing, mask) for routing in seen]).mean()
-        return loss
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained(self.model), folder / "trained.safetensors")
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        weights = load_file(Path(resume_from_checkpoint) / "trained.safetensors")
-        self.model.load_state_dict(weights, strict=False)
-
-
-class Progress(TrainerCallback):
-    """What an interruption must not lose beside the weights: the losses measured first, and the seconds trained."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        self.base: dict[str, float] = kept.get("base", {})
-        self.before: dict[str, float] = kept.get("before", {})
-        self._earlier: float = kept.get("seconds", 0.0)
-        self._started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._started
-
-    def start(self, base: dict[str, float], before: dict[str, float]) -> None:
-        self.base, self.before, self._started = base, before, time.monotonic()
-        self.on_save()
-
-    def on_save(self, *_args: Any, **_kwargs: Any) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps({"base": self.base, "before": self.before, "seconds": self.seconds}))
-
-
-def trained(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that training changes, by name."""
-    return {name: p.data.contiguous() for name, p in model.named_parameters() if p.requires_grad}
+_PLACES = ("data", "out", "base", "init", "conversations")
+"""Options that say where things lie on this machine; the card leaves them out."""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m molora.train", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets (see the README)")
+    parser.add_argument("--data", type=Path, help="folder with the data sets (see the README)")
+    parser.add_argument("--conversations", type=Path, help="folder of your own: [{conversations: [{from, value}]}]")
+    parser.add_argument("--bad-rows", choices=("refuse", "skip"), default="refuse", help="of your conversations")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint; its run/ holds the state")
     parser.add_argument("--base", default="demo", help="hub id or folder of the base, or 'demo'")
     parser.add_argument("--init", type=Path, help="checkpoint to go on from, of the same base and shape (a next stage)")
     parser.add_argument(
         "--tasks",
-        default="medquad=0.52,pubmedqa=0.08,ncbi_disease=0.22,mts_dialog=0.18",
-        help="tasks with their shares of the examples (default: %(default)s)",
+        default=ALL,
+        help="'all', '' for none, or names with shares of the examples: pubmedqa=2,lab_flag=1 (python -m molora.tasks)",
     )
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="of the frozen base while training")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of the arithmetic; bf16 suits GPUs, and CPUs with avx512_bf16 (1.6 times faster there, slower on others)",
+    )
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA")
     parser.add_argument("--top-k", type=int, default=2, help="experts for each token")
+    parser.add_argument(
+        "--router",
+        choices=("token", "task"),
+        default="token",
+        help="what routers read; task: the oracle to compare with",
+    )
     parser.add_argument("--rank", type=int, default=8, help="rank of each expert and of the attention LoRA")
     parser.add_argument("--alpha", type=float, default=16.0, help="LoRA alpha")
     parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout")
     parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
-    parser.add_argument("--steps", type=int, default=560, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=600, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
     parser.add_argument("--max-length", type=int, default=256, help="tokens a sequence")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of warm-up and cosine")
-    parser.add_argument("--held-out", type=int, default=80, help="held-out items a task")
+    parser.add_argument("--held-out", type=int, default=16, help="held-out items a task")
     parser.add_argument("--save-steps", type=int, default=20, help="steps between resumable states")
     parser.add_argument("--seed", type=int, default=0, help="of weights and order")
     return parser.parse_args(argv)
 
 
-def shares_of(text: str) -> dict[str, float]:
-    """`"medquad=0.6,pubmedqa=0.4"` -> shares. Raises MoloraError for an unknown task or a share that is no number."""
-    shares = {}
-    for part in text.split(","):
-        name, _, share = part.strip().partition("=")
-        known([name])
-        try:
-            shares[name] = float(share or 1)
-        except ValueError:
-            raise MoloraError(f"The share of {name} is {share!r}; a number is expected.") from None
-    return shares
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, measures before and after, writes the checkpoint to `args.out`. Returns what the card tells."""
-    shares = shares_of(args.tasks)
-    splits = {name: TASKS[name].load(args.data) for name in tqdm(shares, desc="reading tasks")}
-    model, tokenizer = load_base(args.base)
+    pools = pools_of(args.tasks, args.data, args.conversations, args.bad_rows)
+    model, tokenizer = load_base(args.base, args.quantize, _device())
     lora = LoraConfig(args.rank, args.alpha, dropout=args.dropout)
-    config = MoloraConfig(args.experts, args.top_k, experts=lora, attention=lora, base=args.base)
+    targets = ATTENTION_PROJECTIONS if args.experts > 1 else ALL_PROJECTIONS  # without experts the FFN has plain LoRA
+    config = MoloraConfig(
+        args.experts, args.top_k, experts=lora, attention=lora, target_modules=targets, base=args.base
+    )
     torch.manual_seed(args.seed)
-    wrap(model, config)
+    wrap(model, config, torch.float32)
+    if args.router == "task":
+        tell_tasks(model, len(pools))
     initial = initial_checkpoint(args.init, config) if args.init else None
+    if args.gradient_checkpointing:
+        checkpoint_activations(model)
+    training = Training(model, args.balance)
     weights = {
-        "trained": sum(p.numel() for p in trained(model).values()),
+        "trained": sum(p.numel() for p in trained(training).values()),
         "total": sum(p.numel() for p in model.parameters()),
     }
     print(f"training {weights['trained']:,} of {weights['total']:,} weights", flush=True)
 
-    def encoded(items: Sequence[Item]) -> list[Example]:
-        return [example for item in items if (example := encode(tokenizer, item, args.max_length))]
+    def encoded(talks: Sequence[list[Message]], task: int) -> list[Example]:
+        return [example for talk in talks if (example := encode(tokenizer, talk, args.max_length, task))]
 
     pad = tokenizer.eos_token_id
-    train_set = mix({n: encoded(s.train) for n, s in splits.items()}, shares, args.steps * args.batch_size, args.seed)
     rng = random.Random(0)  # the same held-out items for every seed, so that runs compare
-    test_sets = {n: encoded(rng.sample(s.test, min(args.held_out, len(s.test)))) for n, s in splits.items()}
+    train_sets, test_sets = {}, {}
+    for number, (name, pool) in enumerate(tqdm(pools.items(), desc="Tokenizing")):
+        train_sets[name] = encoded(pool.train, number)
+        test_sets[name] = encoded(rng.sample(pool.test, min(args.held_out, len(pool.test))), number)
+    shares = {name: pool.share for name, pool in pools.items()}
+    train_set = mix(train_sets, shares, args.steps * args.batch_size, args.seed)
 
     state = args.out / "run"
     progress = Progress(state / "progress.json")
@@ -165,30 +134,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tell("of the base alone", progress.base)
     tell("before", progress.before)
     trainer = AdapterTrainer(
-        model=model,
+        model=training,
         args=trainer_arguments(args, state),
         train_dataset=Rows(train_set),
         data_collator=lambda rows: collate([row["example"] for row in rows], pad),
         callbacks=[progress],
     )
-    trainer.balance = args.balance
     trainer.train(resume_from_checkpoint=resume)
     seconds = progress.seconds
+    if not trainer.is_world_process_zero():
+        return {}
 
     base_config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
     write_checkpoint(args.out, model, config, base_config, torch.bfloat16)
     fill(read_checkpoint(args.out), model)  # what ships is rounded, and is what gets measured
     after = held_out_losses(model, test_sets, pad, args.batch_size)
     tell("after", after)
-    training = {
+    told = {
         "base": args.base,
         "tasks": {
-            name: task_record(name, split, shares[name])
-            | {"held_out": len(test_sets[name]), "loss_base": progress.base[name]}
+            name: {"share": round(pool.share, 3), "train": len(pool.train), "source": pool.source}
+            | {"licence": pool.licence, "held_out": len(test_sets[name]), "loss_base": progress.base[name]}
             | {"loss_before": progress.before[name], "loss_after": after[name]}
-            for name, split in splits.items()
+            for name, pool in pools.items()
         },
-        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "out", "base", "init")},
+        "settings": {k: v for k, v in vars(args).items() if k not in _PLACES},
         "weights": weights,
         "tokens": sum(len(example.token_ids) for example in train_set),
         "seconds": round(seconds),
@@ -196,10 +166,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "losses": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
     }
     if args.init and (args.init / "training.json").is_file():
-        training["earlier"] = json.loads((args.init / "training.json").read_text(encoding="utf-8"))
-    (args.out / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-    (args.out / "README.md").write_text(model_card(training), encoding="utf-8")
-    return training
+        told["earlier"] = json.loads((args.init / "training.json").read_text(encoding="utf-8"))
+    (args.out / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (args.out / "README.md").write_text(model_card(told), encoding="utf-8")
+    return told
+
+
+def _device() -> str:
+    """Each process of `accelerate launch` has a GPU of its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() and "LOCAL_RANK" in os.environ else "auto"
 
 
 def tell(when: str, losses: dict[str, float]) -> None:
@@ -213,38 +188,6 @@ def initial_checkpoint(folder: Path, config: MoloraConfig) -> Checkpoint:
     if has != given:
         raise MoloraError(f"The checkpoint in {folder} has {has}; this training has {given}. Give the checkpoint's.")
     return checkpoint
-
-
-def last_complete(state: Path) -> str | None:
-    """The newest state that was written to its end: Trainer writes `trainer_state.json` last."""
-    states = [path.parent for path in state.glob("checkpoint-*/trainer_state.json")]
-    return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
-
-
-def trainer_arguments(args: argparse.Namespace, state: Path) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(state),
-        max_steps=args.steps,
-        per_device_train_batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=20,
-        max_grad_norm=1.0,
-        train_sampling_strategy="group_by_length",
-        logging_steps=5,
-        save_steps=args.save_steps,
-        save_total_limit=2,
-        seed=args.seed,
-        report_to=[],
-        remove_unused_columns=False,
-        label_names=["labels"],
-        use_cpu=not torch.cuda.is_available(),
-    )
-
-
-def task_record(name: str, split: Split, share: float) -> dict[str, Any]:
-    task = TASKS[name]
-    return {"share": share, "train": len(split.train), "source": task.source, "licence": task.licence}
 
 
 def main() -> None:

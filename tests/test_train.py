@@ -11,19 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 import molora
 from molora.checkpoint import read_checkpoint
-from molora.config import MoloraConfig
 from molora.errors import MoloraError
-from molora.examples import IGNORED, Example, collate, encode, mix
-from molora.layers import Router, Routing
+from molora.examples import IGNORED, Example
 from molora.loading import load_base
-from molora.losses import answer_loss, balance_loss, held_out_losses, routings
-from molora.tasks import Item
-from molora.train import last_complete, parse, run, shares_of, trained
-from molora.wrap import wrap
+from molora.losses import held_out_losses
+from molora.systems import open_system
+from molora.train import parse, run
 from tests.sources import make_mts_dialog, make_pubmedqa
 
 
@@ -47,62 +43,6 @@ def settings(*args: Any) -> argparse.Namespace:
     return parse(arguments(*args))
 
 
-def test_examples_carry_loss_on_the_answer_alone(base: Path) -> None:
-    _, tokenizer = load_base(str(base))
-    example = encode(tokenizer, Item("Is it asthma?", "yes"), 200)
-    assert example is not None
-    assert tokenizer.decode(example.token_ids[: example.answer_at]).endswith("<|im_start|>assistant\n")
-    assert tokenizer.decode(example.token_ids[example.answer_at :]) == "yes<|im_end|>\n"
-    assert encode(tokenizer, Item("Is it asthma?", "yes"), example.answer_at) is None, "nothing of the answer left"
-
-
-def test_padding_and_prompts_have_no_label() -> None:
-    batch = collate([Example([5, 6, 7, 8], 2), Example([9, 10], 1)], pad=0)
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 10, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 7, 8], [IGNORED, 10, IGNORED, IGNORED]]
-
-
-def test_answer_loss_is_that_of_the_whole_vocabulary_at_every_token(base: Path) -> None:
-    model, _ = load_base(str(base))
-    batch = collate([Example([5, 6, 7, 8], 2), Example([9, 10], 1)], pad=0)
-    total, count = answer_loss(model, batch)
-    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    plain = F.cross_entropy(logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:], reduction="sum")
-    assert count == 3
-    torch.testing.assert_close(total, plain)
-
-
-def test_balance_loss_is_one_when_even_and_e_when_all_go_to_one() -> None:
-    mask = torch.tensor([[True, True, True, True, False]])
-    even = torch.full((1, 5, 4), -20.0).scatter(-1, torch.tensor([[[0], [1], [2], [3], [0]]]), 20.0)
-    ids = even.topk(1).indices
-    torch.testing.assert_close(balance_loss(Routing(even, ids, torch.ones(1, 5, 1)), mask), torch.tensor(1.0))
-    one = torch.full((1, 5, 4), -20.0).index_fill(-1, torch.tensor([2]), 20.0)
-    ids = one.topk(1).indices
-    torch.testing.assert_close(balance_loss(Routing(one, ids, torch.ones(1, 5, 1)), mask), torch.tensor(4.0))
-
-
-def test_mix_keeps_the_shares_and_deals_pools_out_whole() -> None:
-    pools = {"a": [Example([n], 0) for n in range(10)], "b": [Example([n], 0) for n in range(100, 103)]}
-    dealt = mix(pools, {"a": 1.0, "b": 1.0}, 20, seed=0)
-    ids = [example.token_ids[0] for example in dealt]
-    assert sorted(ids)[:10] == list(range(10)), "each once before any comes again"
-    assert all(ids.count(n) in (3, 4) for n in (100, 101, 102))
-    assert dealt == mix(pools, {"a": 1.0, "b": 1.0}, 20, seed=0) != mix(pools, {"a": 1.0, "b": 1.0}, 20, seed=1)
-
-
-def test_only_the_adapter_is_trained_and_router_hooks_come_off(base: Path) -> None:
-    model, _ = load_base(str(base))
-    wrap(model, MoloraConfig(num_experts=4, top_k=2))
-    assert {name.rpartition(".")[2] for name in trained(model)} == {"lora_A", "lora_B", "weight", "bias"}
-    assert not any("base_layer" in name for name in trained(model))
-    with routings(model) as seen:
-        model(torch.arange(6)[None])
-    assert len(seen) == 9
-    assert not any(m._forward_hooks for m in model.modules() if isinstance(m, Router))
-
-
 def test_training_lowers_the_loss_and_the_checkpoint_loads(base: Path, data: Path, tmp_path: Path) -> None:
     card = run(settings(base, data, tmp_path, "--steps", "12"))
     for task in card["tasks"].values():
@@ -112,7 +52,7 @@ def test_training_lowers_the_loss_and_the_checkpoint_loads(base: Path, data: Pat
     assert read_checkpoint(tmp_path).dtype == torch.bfloat16
     engine = molora.load(str(tmp_path))
     assert engine.info.num_experts == 4
-    pools = {"x": [Example([5, 6, 7], 1)]}
+    pools = {"x": [Example([5, 6, 7], [IGNORED, 6, 7])]}
     assert held_out_losses(engine.model, pools, 0, 2) != held_out_losses(load_base(str(base))[0], pools, 0, 2)
 
 
@@ -153,19 +93,46 @@ def test_interrupted_training_resumes_to_the_same_result(base: Path, data: Path,
     assert cards[0]["tasks"]["pubmedqa"]["loss_before"] == cards[1]["tasks"]["pubmedqa"]["loss_before"]
 
 
-def test_missing_data_and_unknown_tasks_are_named(tmp_path: Path, base: Path, data: Path) -> None:
-    with pytest.raises(MoloraError, match=r"There is no task 'x'; known are medquad, pubmedqa"):
-        shares_of("medquad=1,x=2")
-    with pytest.raises(MoloraError, match="The share of medquad is 'much'; a number is expected"):
-        shares_of("medquad=much")
+def test_missing_data_is_named(tmp_path: Path, base: Path) -> None:
     with pytest.raises(MoloraError, match=r"PubMedQA lacks ori_pqal.json, .*Get ori_pqal.json and"):
         run(settings(base, tmp_path, tmp_path / "out"))
 
 
-def test_a_state_cut_short_is_passed_over(tmp_path: Path) -> None:
-    assert last_complete(tmp_path) is None
-    for step, whole in ((3, True), (30, True), (300, False)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if whole:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
-    assert last_complete(tmp_path) == str(tmp_path / "checkpoint-30")
+def test_own_conversations_are_trained_on_beside_tasks(base: Path, data: Path, tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"conversations": [{"from": "human", "value": f"Question {n}"}, {"from": "gpt", "value": "Rest."}]}
+        for n in range(30)
+    ]
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "a.json").write_text(json.dumps([*rows, {"conversations": []}]))
+    more = ("--steps", "2", "--conversations", str(own))
+    with pytest.raises(MoloraError, match=r"a\.json, row 30: it has no list"):
+        run(settings(base, data, tmp_path / "refused", *more))
+    told = run(settings(base, data, tmp_path / "out", *more, "--bad-rows", "skip"))
+    assert 25 <= told["tasks"]["conversations"]["train"] < 30
+    assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(), "the card tells no path"
+
+
+def test_a_router_that_is_told_the_task_trains_and_is_refused_elsewhere(base: Path, data: Path, tmp_path: Path) -> None:
+    told = run(settings(base, data, tmp_path, "--steps", "8", "--router", "task"))
+    for task in told["tasks"].values():
+        assert task["loss_after"] < task["loss_before"]
+    with pytest.raises(MoloraError, match=r"switch.weight has shape \[4, 2\]; \[4, \d+\] was expected"):
+        molora.load(str(tmp_path))
+    system = open_system("oracle", tmp_path, str(base))
+    outputs = []
+    for name in ("pubmedqa", "mts_dialog"):
+        with system.on(name):
+            outputs.append(system.model(torch.arange(6)[None]).logits)
+    assert not torch.equal(*outputs), "another task, other experts"
+    with pytest.raises(MoloraError, match="was not trained on ncbi_disease"), system.on("ncbi_disease"):
+        pass
+
+
+def test_bf16_4bit_and_checkpointing_train_as_well(base: Path, data: Path, tmp_path: Path) -> None:
+    plain = run(settings(base, data, tmp_path / "plain", "--steps", "5"))
+    saving = run(settings(base, data, tmp_path / "saving", "--steps", "5", "--gradient-checkpointing"))
+    small = run(settings(base, data, tmp_path / "small", "--steps", "5", "--precision", "bf16", "--quantize", "4bit"))
+    assert saving["losses"][-1][1] == pytest.approx(plain["losses"][-1][1], rel=1e-3)
+    assert small["losses"][-1][1] == pytest.approx(plain["losses"][-1][1], rel=0.2)
