@@ -38,6 +38,7 @@ def run_harness(
     limit: int | None = None,
     batch_size: int = 1,
     chat: bool = True,
+    max_new_tokens: int | None = None,
 ) -> dict[str, Any]:
     """Scores of a model on tasks of lm-eval, or of molora/benchmarks.
 
@@ -47,6 +48,7 @@ def run_harness(
         data: folder with the benchmarks' files; `data/TASK/SPLIT.jsonl` (or .json, .parquet) takes the hub's place.
         limit: the first questions of each task only.
         chat: asks each question as a user's turn in the model's chat template, as these models were trained.
+        max_new_tokens: of a written answer; None leaves it to each task (64 for exams, 512 for PromptCBLUE).
 
     Returns:
         {"tasks": {name: {"questions": n, metric: score, metric + "_stderr": its standard error}},
@@ -57,10 +59,13 @@ def run_harness(
     """
     harness, hugging_face, manager_of = _import()
     model, tokenizer = subject if isinstance(subject, tuple) else (subject.model, subject.tokenizer)
+    context: int = model.config.max_position_embeddings
+    if max_new_tokens and max_new_tokens >= context:
+        raise MoloraError(f"Answers of {max_new_tokens} tokens leave no room in this model's {context}; ask for fewer.")
     tokenizer = copy.deepcopy(tokenizer)  # the harness sets its padding
     tokenizer.chat_template = tokenizer.chat_template or CHATML
-    manager = manager_of(include_path=BENCHMARKS, metadata={"data": str(data)} if data else {})
-    specs = [_spec(name, data, set(manager.all_tasks)) for name in tasks]
+    manager = _manager(manager_of, tasks, {"data": str(data)} if data else {})
+    specs = [spec_of(name, data, set(manager.all_tasks)) for name in tasks]
     _load(manager, specs)  # says what is missing before the model works
     started = time.perf_counter()
     report = harness(
@@ -72,6 +77,7 @@ def run_harness(
         bootstrap_iters=1000,
         log_samples=False,
         apply_chat_template=chat,
+        gen_kwargs={"max_gen_toks": max_new_tokens} if max_new_tokens else None,
     )
     seconds = time.perf_counter() - started
     counts = {name: count["effective"] for name, count in report["n-samples"].items()}
@@ -84,16 +90,39 @@ def run_harness(
     }
 
 
+def spec_of(name: str, data: Path | None, known: set[str]) -> str | dict[str, Any]:
+    """The task's name; with files of its own under `data`, a group of that one task that reads them.
+
+    Raises MoloraError for a name that is not known, or files of two kinds.
+    """
+    if name not in known:
+        ours = sorted(path.stem for path in BENCHMARKS.glob("[!_]*.yaml"))
+        raise MoloraError(
+            f"There is no benchmark {name!r}. Of this project are {', '.join(ours)}, and the tags promptcblue, "
+            "exams_zh and exams_zh_likelihood; of lm-eval for instance medqa_4options, medmcqa, pubmedqa."
+        )
+    files = sorted((data / name).glob("*")) if data else []
+    local = {file.stem: str(file) for file in files if file.stem in _SPLITS and file.suffix in _FORMATS}
+    if not local:
+        return name
+    formats = {_FORMATS[Path(file).suffix] for file in local.values()}
+    if len(formats) > 1:
+        raise MoloraError(f"The files of {name} in {data} are both JSON and Parquet; keep one kind.")
+    task = {"task": name, "dataset_path": formats.pop(), "dataset_name": None, "dataset_kwargs": {"data_files": local}}
+    return {"group": f"{name}_from_files", "task": [task]}
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line asks for: {"molora": a report, "base_alone": with --with-base}. Raises MoloraError."""
     names = [name.strip() for name in args.harness.split(",") if name.strip()]
+    for option in ("limit", "batch_size", "max_new_tokens"):
+        if (value := getattr(args, option)) is not None and value < 1:
+            raise MoloraError(f"--{option.replace('_', '-')} is {value}; give 1 or more.")
     _import()
     engine = load(args.model, args.base, args.quantize, args.device)
     info = engine.info
-    settings: dict[str, Any] = {
-        "data": args.data, "limit": args.limit, "batch_size": args.batch_size, "chat": args.chat
-    }  # fmt: skip
-    report = {"model": info.model, "base": info.base, "quantization": info.quantization}
+    settings = {key: getattr(args, key) for key in ("data", "limit", "batch_size", "chat", "max_new_tokens")}
+    report: dict[str, Any] = {"model": info.model, "base": info.base, "quantization": info.quantization}
     report |= {"molora": run_harness(engine, names, **settings)}
     if args.with_base:
         del engine  # two models need not fit
@@ -118,11 +147,14 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """The options of this job, those of the model apart, for another command that offers it."""
-    parser.add_argument("--harness", metavar="NAMES", required=True, help="tasks, groups or tags, commas between them")
+    parser.add_argument(
+        "--harness", metavar="NAMES", required=required, help="tasks, groups or tags, commas between them"
+    )
     parser.add_argument("--limit", type=int, help="only the first questions of each task")
     parser.add_argument("--batch-size", type=int, default=1, help="questions at once")
+    parser.add_argument("--max-new-tokens", type=int, help="of a written answer; default: each task's own")
     parser.add_argument("--with-base", action="store_true", help="the base model alone as well, asked the same way")
     parser.add_argument(
         "--chat",
@@ -136,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m molora.harness", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add_arguments(parser)
+    add_arguments(parser, required=True)
     parser.add_argument("--model", default="demo", help="hub id, folder, or 'demo'")
     parser.add_argument("--base", help="hub id or folder of the base; default: the one the checkpoint names")
     parser.add_argument("--quantize", choices=QUANTIZE, default="auto", help="of the base")
@@ -170,23 +202,10 @@ def _import() -> tuple[Any, Any, Any]:
     return simple_evaluate, HFLM, TaskManager
 
 
-def _spec(name: str, data: Path | None, known: set[str]) -> str | dict[str, Any]:
-    """The task's name; with files of its own under `data`, a group of that one task that reads them."""
-    if name not in known:
-        ours = sorted(path.stem for path in BENCHMARKS.glob("[!_]*.yaml"))
-        raise MoloraError(
-            f"There is no benchmark {name!r}. Of this project are {', '.join(ours)}, and the tags promptcblue, "
-            "exams_zh and exams_zh_likelihood; of lm-eval for instance medqa_4options, medmcqa, pubmedqa."
-        )
-    files = sorted((data / name).glob("*")) if data else []
-    local = {file.stem: str(file) for file in files if file.stem in _SPLITS and file.suffix in _FORMATS}
-    if not local:
-        return name
-    formats = {_FORMATS[Path(file).suffix] for file in local.values()}
-    if len(formats) > 1:
-        raise MoloraError(f"The files of {name} in {data} are both JSON and Parquet; keep one kind.")
-    task = {"task": name, "dataset_path": formats.pop(), "dataset_name": None, "dataset_kwargs": {"data_files": local}}
-    return {"group": f"{name}_from_files", "task": [task]}
+def _manager(manager_of: Any, names: Sequence[str], metadata: dict[str, str]) -> Any:
+    """lm-eval's own thousands of tasks are indexed only for a name that is not ours: it takes many seconds."""
+    ours = manager_of(include_path=BENCHMARKS, include_defaults=False, metadata=metadata)
+    return ours if set(names) <= set(ours.all_tasks) else manager_of(include_path=BENCHMARKS, metadata=metadata)
 
 
 def _load(manager: Any, specs: Iterable[Any]) -> None:

@@ -70,7 +70,9 @@ def cmexam_rows(data: Path | None) -> list[Row]:
     return [
         {
             "question": row["Question"],
-            "options": {line[0]: line[1:].strip(" .、．") for line in map(str.strip, row["Options"].splitlines()) if line},
+            "options": {
+                line[0]: line[1:].strip(" .、．") for line in map(str.strip, row["Options"].splitlines()) if line
+            },
             "answer": row["Answer"],
         }
         for row in rows
@@ -112,6 +114,12 @@ def dataset(rows: Sequence[Row]) -> dict[str, Dataset]:
     from datasets import Dataset
 
     return {"test": Dataset.from_list(list(rows))}
+
+
+def _options(text: str) -> dict[str, str]:
+    """ "A one\\nB two" -> {"A": "one", "B": "two"}"""
+    lines = [line.strip() for line in text.splitlines()]
+    return {line[0]: line[1:].strip(" .、．") for line in lines if line}
 
 
 def _paths(source: Folder, data: Path | None) -> list[Traversable]:

@@ -90,4 +90,3 @@ def _f1_by_label(pairs: Labels) -> dict[str, float]:
     golds, predictions = Counter(gold for gold, _ in pairs), Counter(predicted for _, predicted in pairs)
     hits = Counter(gold for gold, predicted in pairs if gold == predicted)
     return {label: 2 * hits[label] / (golds[label] + predictions[label]) for label in sorted({*golds, *predictions})}
-

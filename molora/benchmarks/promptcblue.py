@@ -103,9 +103,7 @@ def triples(text: str, _: Sequence[str]) -> Found:
         for pair in line.replace(f"具有{relation}关系的头尾实体对如下：", "").split("。"):
             head, *tails = pair.split("，尾实体为")
             if tails:
-                found.add(
-                    (relation, head.replace("头实体为", "").strip(), tails[0].replace("尾实体为", "").strip())
-                )
+                found.add((relation, head.replace("头实体为", "").strip(), tails[0].replace("尾实体为", "").strip()))
     return frozenset(found)
 
 
@@ -116,7 +114,7 @@ def terms(text: str, _: Sequence[str]) -> Found:
 
 def terms_reference(text: str, choices: Sequence[str]) -> Found:
     """Names that were not offered are passed over, so that inventing costs nothing."""
-    return frozenset(_items(text.split("\n")[-1])) & frozenset(choices)
+    return frozenset(_items(text.rsplit("\n", maxsplit=1)[-1])) & frozenset(choices)
 
 
 def events(text: str, _: Sequence[str]) -> Found:
@@ -133,7 +131,7 @@ def events_reference(text: str, _: Sequence[str]) -> Found:
 
 
 def findings(text: str, _: Sequence[str]) -> Found:
-    """ "咳嗽：患有该症状" -> ("咳嗽", "患有该症状"). The lead-in is told by its empty right side, wherever it stands."""
+    """ "咳嗽：患有该症状" -> ("咳嗽", "患有该症状"). A lead-in is known by its empty right side."""
     pairs = [line.split("：") for line in text.split("\n")]
     return frozenset((pair[0].strip(), pair[1].strip()) for pair in pairs if len(pair) == 2 and pair[1].strip())
 
