@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.tasks import TaskManager
 
 from molora import harness
 from molora.engine import Engine
@@ -16,12 +17,6 @@ from tests.benchmarks.made_up import make_cmb, make_cmexam, make_ple, make_promp
 from tests.sources import make_pubmedqa
 
 OURS = sorted(path.stem for path in harness.BENCHMARKS.glob("[!_]*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def lm_eval() -> Any:
-    """The optional extra: 42 packages and half a gigabyte that nothing else of this project needs."""
-    return pytest.importorskip("lm_eval")
 
 
 @pytest.fixture
@@ -70,7 +65,6 @@ def test_the_table_has_a_row_for_each_metric() -> None:
     ]
 
 
-@pytest.mark.usefixtures("lm_eval")
 def test_every_benchmark_of_ours_runs_from_local_files(engine: Engine, data: Path) -> None:
     report = harness.run_harness(engine, OURS, data=data, limit=1, batch_size=2, max_new_tokens=4)
     assert set(report["tasks"]) == set(OURS)
@@ -79,7 +73,6 @@ def test_every_benchmark_of_ours_runs_from_local_files(engine: Engine, data: Pat
     assert {scores["questions"] for scores in report["tasks"].values()} == {1}
 
 
-@pytest.mark.usefixtures("lm_eval")
 def test_likelihoods_are_those_of_the_model_in_its_chat_template(engine: Engine, data: Path) -> None:
     import torch
 
@@ -102,8 +95,7 @@ def test_likelihoods_are_those_of_the_model_in_its_chat_template(engine: Engine,
     assert scores_of["acc"] == pytest.approx(right / 6, abs=1e-4)
 
 
-def test_files_stand_in_for_the_hub(lm_eval: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lm_eval.tasks import TaskManager
+def test_files_stand_in_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "yaml").mkdir()
@@ -137,7 +129,6 @@ def test_a_benchmark_is_its_name_or_its_files(tmp_path: Path) -> None:
         harness.spec_of("medmcqa", tmp_path, {"medmcqa"})
 
 
-@pytest.mark.usefixtures("lm_eval")
 def test_missing_files_are_said_before_the_model_works(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(MoloraError, match=r"CMB-test-choice-answer\.json"):
         harness.run_harness(engine, ["cmb"], data=tmp_path)
@@ -147,7 +138,6 @@ def test_missing_files_are_said_before_the_model_works(engine: Engine, tmp_path:
         harness.run_harness(engine, ["cmb"], data=tmp_path, max_new_tokens=1024)
 
 
-@pytest.mark.usefixtures("lm_eval")
 def test_the_command_reports_model_and_base(
     checkpoint: Path, base: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
