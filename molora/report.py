@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         results = json.loads(args.results.read_text(encoding="utf-8"))
-        texts = {path: filled(path.read_text(encoding="utf-8"), results) for path in args.files}
+        texts = {path: _filled_file(path, results) for path in args.files}
     except MoloraError as error:
         print(f"molora.report: {error}", file=sys.stderr)
         return 1
@@ -103,6 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     return 0
+
+
+def _filled_file(path: Path, results: dict[str, Any]) -> str:
+    try:
+        return filled(path.read_text(encoding="utf-8"), results)
+    except MoloraError as error:
+        raise MoloraError(f"{path}: {error}") from error
 
 
 def _mean_row(family: str, count: int, scores: dict[str, Any], systems: Sequence[str]) -> list[str]:
