@@ -28,6 +28,8 @@ from molora.report import LABELS, short_table
 from molora.results import ROUTING, Predictions, Size, results
 from molora.tasks import TASKS, Item, Task, build, known
 
+ALL = "all"
+
 
 class Systems(NamedTuple):
     """Where the compared systems come from."""
@@ -138,7 +140,7 @@ def run(args: argparse.Namespace, systems: Systems) -> dict[str, Any]:
     routing = routing_of(args.atlas)
     built = build(wanted, args.data)
     for task, reason in built.missing.items():
-        if args.tasks:
+        if args.tasks != ALL:
             raise MoloraError(f"The task {task} cannot be built: {reason}")
         print(f"left out: {task} ({reason})", file=sys.stderr)
     tasks = [TASKS[name] for name in wanted if name in built.splits and built.splits[name].test]
@@ -159,12 +161,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m molora.evaluate", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--suite", action="store_true", required=True, help="the tasks of python -m molora.tasks list")
+    parser.add_argument(
+        "--suite",
+        action="store_true",
+        required=True,
+        default=argparse.SUPPRESS,
+        help="the tasks of python -m molora.tasks list",
+    )
     parser.add_argument("--data", type=Path, help="folder with the data sets that have to be fetched by hand")
     parser.add_argument("--work", type=Path, default=Path("runs/suite"), help="folder of the systems and their answers")
     parser.add_argument("--report", type=Path, default=Path("results.json"), help="file for the report")
-    parser.add_argument("--tasks", default="", help="names with commas between them; default: all that can be built")
-    parser.add_argument("--systems", default="", help=f"of {', '.join(LABELS)}; default: all")
+    parser.add_argument("--tasks", default=ALL, help="names with commas between them; all: those that can be built")
+    parser.add_argument("--systems", default=ALL, help=f"of {', '.join(LABELS)}")
     parser.add_argument("--items", type=int, default=40, help="the most test items of a task, a fixed random choice")
     parser.add_argument("--seed", type=int, default=0, help="of that choice and of the bootstrap")
     parser.add_argument("--batch-size", type=int, default=16, help="prompts answered freely at once")
@@ -188,12 +196,16 @@ def main(argv: Sequence[str] | None = None, systems: Systems = SHIPPED) -> int:
 
 
 def _chosen(kind: str, text: str, all_names: Sequence[str]) -> list[str]:
-    """ "a, b" -> names; "" -> all. Raises MoloraError for a name that is none of them."""
+    """ "a, b" -> names. Raises MoloraError for a name that is none of them."""
+    if text == ALL:
+        return list(all_names)
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
         if name not in all_names:
             raise MoloraError(f"There is no {kind} {name!r}; known are {', '.join(all_names)}.")
-    return names or list(all_names)
+    if not names:
+        raise MoloraError(f"No {kind} is named; known are {', '.join(all_names)}.")
+    return names
 
 
 if __name__ == "__main__":

@@ -138,9 +138,9 @@ def _routing(routing: dict[str, float] | None) -> str:
     if routing is None:
         return ""
     return (
-        f"Routing knows the task: the top expert's normalised mutual information with it is {routing['nmi']:.3f} "
-        f"(tasks shuffled: {routing['nmi_shuffled']:.4f}), and {routing['task_recovery']:.0%} of the prompts are told "
-        f"apart by their routing (chance: {routing['task_recovery_chance']:.0%})."
+        f"Normalised mutual information of task and top expert: {routing['nmi']:.3f} (tasks shuffled: "
+        f"{routing['nmi_shuffled']:.4f}). Prompts whose task is recovered from their routing: "
+        f"{routing['task_recovery']:.0%} (chance: {routing['task_recovery_chance']:.0%})."
     )
 
 

@@ -133,6 +133,7 @@ def test_sizes_count_the_adapter_as_trained(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (("--tasks", ","), "No task is named"),
         (("--tasks", "tea"), "no task 'tea'"),
         (("--tasks", "medquad"), "The task medquad cannot be built: .*medquad"),
         (("--systems", "molora,other"), "no system 'other'; known are base, molora"),
@@ -155,6 +156,6 @@ def test_tasks_without_sources_are_left_out_and_told(
     engine: Engine, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "TASKS", {name: TASKS[name] for name in ("medquad", "pubmedqa")})
-    report = run(parse(arguments(data, "--tasks", "")), Opened(engine).systems)
+    report = run(parse(arguments(data, "--tasks", "all")), Opened(engine).systems)
     assert list(report["tasks"]) == ["pubmedqa"]
     assert "left out: medquad" in capsys.readouterr().err

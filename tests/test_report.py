@@ -28,8 +28,8 @@ def test_the_short_table_has_a_row_a_family_and_the_mean_with_its_interval() -> 
     assert cells["trained weights"] == ["0", "2.4 M"]
     assert cells["base"][0].startswith("+50.0 (+")
     assert "0.061 (tasks shuffled: 0.0002)" in table
-    assert "81% of the prompts" in table
-    assert "Routing" not in short_table(made_results())
+    assert "routing: 81% (chance: 25%)" in table
+    assert "routing" not in short_table(made_results())
 
 
 def test_the_full_table_has_every_task_under_its_family() -> None:

@@ -11,14 +11,14 @@ from molora.report import LABELS, systems_of
 from viz.figures.style import blank, figure
 
 _COLOURS = {
-    "base": "#d4d4d8",
-    "lora_total": "#a1a1aa",
-    "lora_active": "#71717a",
+    "base": "#e4e4e7",
+    "lora_total": "#9b9ba4",
+    "lora_active": "#c4c4cb",
     "molora": "#0072B2",
     "molora_uniform": "#80b8d8",
-    "oracle": "#3f3f46",
+    "oracle": "#ffffff",
 }
-"""MoLoRA in blue, what it is compared with in greys."""
+"""MoLoRA in blue, what it is compared with in greys, and the oracle, which is told the task, hollow."""
 
 
 def suite_results(results: dict[str, Any], *, height: int = 320) -> go.Figure:
@@ -49,13 +49,13 @@ def _bars(system: str, groups: dict[str, Any]) -> dict[str, Any]:
         "name": label,
         "x": [escape(group) for group in groups],
         "y": [one["score"] for one in found],
-        "marker": {"color": _COLOURS.get(system, "#e4e4e7"), "line": {"width": 0.5, "color": "#888888"}},
+        "marker": {"color": _COLOURS.get(system, "#e4e4e7"), "line": {"width": 0.75, "color": "#71717a"}},
         "error_y": {
             "type": "data",
             "symmetric": False,
             "array": [one["high"] - one["score"] for one in found],
             "arrayminus": [one["score"] - one["low"] for one in found],
-            "color": "#5b5b63",
+            "color": "#27272a",
             "thickness": 1,
             "width": 2,
         },
