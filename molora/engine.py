@@ -76,7 +76,7 @@ class Engine:
         self._grid = RouterGrid.of(model)
         self._pass = threading.Lock()  # one forward pass at a time, so that hooks see only their own
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._stop_ids = _stop_ids(model, tokenizer)
+        self._stop_ids = stop_ids(model, tokenizer)
 
     def stream(
         self,
@@ -168,7 +168,7 @@ class Engine:
         }
 
 
-def _stop_ids(model: nn.Module, tokenizer: Any) -> set[int]:
+def stop_ids(model: nn.Module, tokenizer: Any) -> set[int]:
     """All tokens that end a turn: chat models differ in where they say so."""
     config: Any = getattr(model, "generation_config", None)
     eos = getattr(config, "eos_token_id", None)

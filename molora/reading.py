@@ -42,7 +42,7 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._cache = {_cache_argument(model): DynamicCache(config=model.config)}
+        self._cache = {cache_argument(model): DynamicCache(config=model.config)}
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
         self._changes = _Changes(model, grid, seed, edit)
         self.text = TokenText(tokenizer)
@@ -75,7 +75,7 @@ class Reading:
         return self._recorder.trace(meta)
 
 
-def _cache_argument(model: Any) -> str:
+def cache_argument(model: Any) -> str:
     """transformers renamed `past_key_values` to `cache` during version 5, and warns of the old name."""
     return "cache" if "cache" in signature(type(model).forward).parameters else "past_key_values"
 
