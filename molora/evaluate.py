@@ -1,9 +1,9 @@
-"""`python -m molora.evaluate --suite`: compares the systems on the same held-out items of every medical task.
+"""`python -m molora.evaluate`: compares systems on the suite of medical tasks, or runs published benchmarks.
 
+With --suite all systems answer the same held-out items; one that is not there is trained first, as --molora was.
 Choices are picked by log-likelihood, free answers decoded greedily in batches; scores come with 95% bootstrap
-intervals. Every system's answers to a task are kept in WORK/predictions as soon as they are there: interrupted, the
-same command goes on, and once all are there the report needs no model. Answers are made anew when the items, or the
-weights of their system, are others.
+intervals. Answers are kept in WORK/predictions as soon as they are there: interrupted, the same command goes on, and
+once all are there the report needs no model. They are made anew when the items, or a system's weights, are others.
 """
 
 from __future__ import annotations
@@ -13,43 +13,34 @@ import hashlib
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 from torch import nn
 from tqdm.auto import tqdm
 
+from molora import harness
 from molora.errors import MoloraError
 from molora.layers import MoloraLinear
-from molora.loading import DEMO, load, load_base
-from molora.predict import Plain, System, predict
-from molora.report import LABELS, short_table
+from molora.loading import DEMO_ADAPTER, QUANTIZE
+from molora.predict import System, predict
+from molora.report import short_table
 from molora.results import ROUTING, Predictions, Size, results
+from molora.systems import SYSTEMS, Suite
 from molora.tasks import TASKS, Item, Task, build, known
 
 ALL = "all"
 
 
-class Systems(NamedTuple):
+class Systems(Protocol):
     """Where the compared systems come from."""
 
-    names: Sequence[str]
-    open: Callable[[str, Path], System]
-    """(name, work) -> the system; raises MoloraError that says how to make one that is not there."""
-    fingerprint: Callable[[str, Path], str | None]
-    """(name, work) -> the checksum of its weights; None: not known, and answers kept earlier are believed."""
+    def open(self, name: str) -> System:
+        """The system; raises MoloraError if it cannot be had."""
 
-
-def open_shipped(name: str, work: Path) -> System:
-    """The demo model, or its base."""
-    if name == "base":
-        return Plain(name, *load_base(DEMO))
-    engine = load(DEMO)
-    return Plain(name, engine.model, engine.tokenizer)
-
-
-SHIPPED = Systems(("base", "molora"), open_shipped, lambda name, work: None)
+    def fingerprint(self, name: str) -> str | None:
+        """The checksum of its weights; None: not known, and answers kept earlier are believed."""
 
 
 class Kept:
@@ -86,13 +77,13 @@ def answers(
 ) -> tuple[dict[str, list[str]], Size]:
     """task -> a system's answers, and its size. The system is opened only if some of that is not kept yet."""
     kept = Kept(work)
-    fingerprint = systems.fingerprint(name, work)
+    fingerprint = systems.fingerprint(name)
     weights = {} if fingerprint is None else {"weights": fingerprint}
     fresh = {task.name: weights | {"items": digest(task, items[task.name])} for task in tasks}
     found = {task.name: kept.read(f"{name}/{task.name}", fresh[task.name]) for task in tasks}
     known_size = kept.read(name, weights)
     if known_size is None or None in found.values():
-        system = systems.open(name, work)
+        system = systems.open(name)
         known_size = {**weights, **size_of(system.model)._asdict()}
         kept.write(name, known_size)
         for task in tqdm([task for task in tasks if found[task.name] is None], desc=name, unit="task"):
@@ -132,7 +123,7 @@ def routing_of(atlas: Path | None) -> dict[str, float] | None:
 
 def run(args: argparse.Namespace, systems: Systems) -> dict[str, Any]:
     """Answers what is not answered yet, and writes the report. Raises MoloraError for what cannot be used."""
-    names = _chosen("system", args.systems, systems.names)
+    names = _chosen("system", args.systems, list(SYSTEMS))
     wanted = [task.name for task in known(_chosen("task", args.tasks, list(TASKS)))]
     for option in ("items", "batch_size"):
         if getattr(args, option) < 1:
@@ -161,36 +152,44 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m molora.evaluate", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--suite",
-        action="store_true",
-        required=True,
-        default=argparse.SUPPRESS,
-        help="the tasks of python -m molora.tasks list",
-    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--suite", action="store_true", help="compare the systems on the tasks of python -m molora.tasks")
+    harness.add_name(what)
     parser.add_argument("--data", type=Path, help="folder with the data sets that have to be fetched by hand")
-    parser.add_argument("--work", type=Path, default=Path("runs/suite"), help="folder of the systems and their answers")
     parser.add_argument("--report", type=Path, default=Path("results.json"), help="file for the report")
-    parser.add_argument("--tasks", default=ALL, help="names with commas between them; all: those that can be built")
-    parser.add_argument("--systems", default=ALL, help=f"of {', '.join(LABELS)}")
-    parser.add_argument("--items", type=int, default=40, help="the most test items of a task, a fixed random choice")
-    parser.add_argument("--seed", type=int, default=0, help="of that choice and of the bootstrap")
-    parser.add_argument("--batch-size", type=int, default=16, help="prompts answered freely at once")
-    parser.add_argument("--atlas", type=Path, help="JSON of python -m molora.atlas, for the report's routing part")
+    parser.add_argument("--batch-size", type=int, default=40, help="prompts answered freely at once")
+    suite = parser.add_argument_group("the suite")
+    suite.add_argument("--molora", type=Path, default=DEMO_ADAPTER, help="the trained MoLoRA checkpoint to compare")
+    suite.add_argument("--work", type=Path, default=Path("runs/suite"), help="folder of the systems and their answers")
+    suite.add_argument("--tasks", default="", help="names with commas between them; default: all that can be built")
+    suite.add_argument("--systems", default="", help=f"of {', '.join(SYSTEMS)}; default: all")
+    suite.add_argument("--items", type=int, default=40, help="the most test items of a task, a fixed random choice")
+    suite.add_argument("--seed", type=int, default=0, help="of that choice and of the bootstrap")
+    suite.add_argument("--atlas", type=Path, help="JSON of python -m molora.atlas, for the report's routing part")
+    published = parser.add_argument_group("published benchmarks")
+    published.add_argument("--model", default="demo", help="hub id, folder, or 'demo'")
+    published.add_argument("--base", help="hub id or folder of the base; default: the one the checkpoint names")
+    published.add_argument("--quantize", choices=QUANTIZE, default="auto", help="of the base")
+    published.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    harness.add_options(published)
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None, systems: Systems = SHIPPED) -> int:
+def main(argv: Sequence[str] | None = None, systems: Systems | None = None) -> int:
     args = parse(argv)
     try:
-        report = run(args, systems)
+        if args.suite:
+            print(short_table(run(args, systems or Suite(args.molora, args.work, args.data))))
+        else:
+            report = harness.run(args)
+            print(harness.table(report))
+            args.report.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except MoloraError as error:
         print(f"molora.evaluate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"molora.evaluate: interrupted; the same command goes on from what is in {args.work}.", file=sys.stderr)
         return 1
-    print(short_table(report))
     print(f"\nThe whole report is in {args.report}.")
     return 0
 

@@ -1,4 +1,4 @@
-"""`python -m molora.harness`: published benchmarks by lm-evaluation-harness, for any model that this project loads.
+"""Published benchmarks by lm-evaluation-harness, for any model that this project loads: `evaluate --harness NAMES`.
 
 lm-eval is an optional extra. Its own tasks are read from the hub, from its cache, or from local files; ours
 (molora/benchmarks) from local files alone. Code from data sets is never run.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from molora.chat import CHATML
 from molora.errors import MoloraError
-from molora.loading import QUANTIZE, load, load_base
+from molora.loading import load, load_base
 
 if TYPE_CHECKING:
     from molora.engine import Engine
@@ -147,13 +145,14 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def add_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    """The options of this job, those of the model apart, for another command that offers it."""
-    parser.add_argument(
-        "--harness", metavar="NAMES", required=required, help="tasks, groups or tags, commas between them"
-    )
+def add_name(parser: Any) -> None:
+    """The option that asks for this job; `parser` is a parser or a group of one."""
+    parser.add_argument("--harness", metavar="NAMES", help="benchmarks, groups or tags, commas between them")
+
+
+def add_options(parser: Any) -> None:
+    """The options of this job, those of the model apart."""
     parser.add_argument("--limit", type=int, help="only the first questions of each task")
-    parser.add_argument("--batch-size", type=int, default=1, help="questions at once")
     parser.add_argument("--max-new-tokens", type=int, help="of a written answer; default: each task's own")
     parser.add_argument("--with-base", action="store_true", help="the base model alone as well, asked the same way")
     parser.add_argument(
@@ -162,29 +161,6 @@ def add_arguments(parser: argparse.ArgumentParser, required: bool = False) -> No
         default=True,
         help="ask in the chat template; --no-chat for plain text, as leaderboards of base models do",
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m molora.harness", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add_arguments(parser, required=True)
-    parser.add_argument("--model", default="demo", help="hub id, folder, or 'demo'")
-    parser.add_argument("--base", help="hub id or folder of the base; default: the one the checkpoint names")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="auto", help="of the base")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--data", type=Path, help="folder with the benchmarks' files")
-    parser.add_argument("--report", type=Path, help="JSON file for the report")
-    args = parser.parse_args(argv)
-    try:
-        report = run(args)
-    except MoloraError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(table(report))
-    if args.report:
-        args.report.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 0
 
 
 def _import() -> tuple[Any, Any, Any]:
@@ -232,7 +208,3 @@ def _scores(result: dict[str, Any]) -> dict[str, float]:
 def _cell(scores: dict[str, float], metric: str) -> str:
     deviation = scores.get(f"{metric}_stderr")
     return f"{scores[metric]:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,8 @@ _MING_MOE_BASE = "Qwen/Qwen1.5-7B-Chat"
 _MING_MOE_BYTES = 9 * 2**30
 """4-bit weights 3.4 GiB, bf16 embeddings and head 2.4, adapter 0.4, cache and workspace: room for 4,096 tokens."""
 
-_DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
+DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
+"""The shipped checkpoint."""
 
 
 class Choice(NamedTuple):
@@ -83,7 +84,7 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     """
     from molora.engine import Engine, EngineInfo
 
-    folder = _DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
+    folder = DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
     checkpoint = read_checkpoint(folder)
     base = base or _base_of(checkpoint)
     device = resolve_device(device)

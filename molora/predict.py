@@ -6,8 +6,8 @@ Batches change how fast it goes, never what is said: shorter prompts are padded 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,17 +35,6 @@ class System(Protocol):
 
     def on(self, task: str) -> AbstractContextManager[None]:
         """Held while the system works on a task: what it has to know of the task is set there, and taken back."""
-
-
-class Plain(NamedTuple):
-    """A system that reads nothing but the prompt."""
-
-    name: str
-    model: Any
-    tokenizer: Any
-
-    def on(self, task: str) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 def predict(system: System, task: Task, items: Sequence[Item], batch_size: int = 16) -> list[str]:

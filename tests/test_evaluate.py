@@ -11,10 +11,10 @@ import pytest
 from molora import evaluate
 from molora.engine import Engine
 from molora.errors import MoloraError
-from molora.evaluate import Systems, main, parse, run, sample, size_of
+from molora.evaluate import main, parse, run, sample, size_of
 from molora.loading import load_base
-from molora.predict import Plain
 from molora.results import Size
+from molora.systems import System
 from molora.tasks import TASKS, Item
 from tests.results_made import ROUTING
 from tests.sources import make_mts_dialog, make_pubmedqa
@@ -29,28 +29,36 @@ def data(tmp_path: Path) -> Path:
 
 
 class Opened:
-    """Two systems of one model, and the order in which they were opened; the weights' checksum can be changed."""
+    """Systems that are all one model, and the order in which they were opened; the weights' checksum can be changed."""
 
     def __init__(self, engine: Engine, checksum: str | None = "1") -> None:
         self.names: list[str] = []
-        self.systems = Systems(("base", "molora"), self._open, lambda name, work: checksum)
-        self._engine = engine
+        self._engine, self._checksum = engine, checksum
 
-    def _open(self, name: str, work: Path) -> Plain:
+    def open(self, name: str) -> System:
         self.names.append(name)
-        return Plain(name, self._engine.model, self._engine.tokenizer)
+        return System(name, self._engine.model, self._engine.tokenizer)
+
+    def fingerprint(self, name: str) -> str | None:
+        return self._checksum
+
+
+class Absent:
+    """No model is to be had."""
+
+    def open(self, name: str) -> System:
+        raise AssertionError(f"{name} is not needed")
+
+    def fingerprint(self, name: str) -> str | None:
+        return None
 
 
 def arguments(data: Path, *more: str) -> list[str]:
     out = data.parent
     return [
         *("--suite", "--data", str(data), "--work", str(out / "work"), "--report", str(out / "out" / "results.json")),
-        *("--tasks", "pubmedqa,mts_dialog", "--items", "4", *more),
+        *("--tasks", "pubmedqa,mts_dialog", "--systems", "base,molora", "--items", "4", *more),
     ]
-
-
-def refuse(*_: Any) -> Any:
-    raise AssertionError("no model is needed")
 
 
 def test_the_report_is_written_and_made_again_without_a_model(
@@ -59,7 +67,7 @@ def test_the_report_is_written_and_made_again_without_a_model(
     atlas = data.parent / "atlas.json"
     atlas.write_text(json.dumps(ROUTING | {"more": [1]}))
     opened = Opened(engine)
-    assert main(arguments(data, "--atlas", str(atlas)), opened.systems) == 0
+    assert main(arguments(data, "--atlas", str(atlas)), opened) == 0
     assert opened.names == ["base", "molora"]
     report = data.parent / "out" / "results.json"
     first = json.loads(report.read_text())
@@ -69,8 +77,7 @@ def test_the_report_is_written_and_made_again_without_a_model(
     assert first["paired"]["molora-base"] == {"difference": 0, "low": 0, "high": 0}, "one model twice"
     assert "**all (2)**" in capsys.readouterr().out
     report.unlink()
-    without = Systems(("base", "molora"), refuse, lambda name, work: None)
-    assert run(parse(arguments(data, "--atlas", str(atlas))), without) == first
+    assert run(parse(arguments(data, "--atlas", str(atlas))), Absent()) == first
 
 
 def test_interrupted_it_goes_on_with_what_is_missing(
@@ -78,38 +85,38 @@ def test_interrupted_it_goes_on_with_what_is_missing(
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def predict(system: Plain, task: Any, items: list[Item], batch_size: int) -> list[str]:
+    def predict(system: System, task: Any, items: list[Item], batch_size: int) -> list[str]:
         asked.append((system.name, task.name))
         if len(asked) == 3:
             raise KeyboardInterrupt
         return [item.answer for item in items]
 
     monkeypatch.setattr(evaluate, "predict", predict)
-    assert main(arguments(data), Opened(engine).systems) == 1
+    assert main(arguments(data), Opened(engine)) == 1
     assert "the same command goes on" in capsys.readouterr().err
     opened = Opened(engine)
-    assert main(arguments(data), opened.systems) == 0
+    assert main(arguments(data), opened) == 0
     assert opened.names == ["molora"]
     assert asked[3:] == [("molora", "pubmedqa"), ("molora", "mts_dialog")]
 
 
 def test_other_items_and_other_weights_are_answered_anew(engine: Engine, data: Path) -> None:
-    run(parse(arguments(data)), Opened(engine).systems)
+    run(parse(arguments(data)), Opened(engine))
     for more, checksum, expected in (
         ((), "1", []),
         ((), "2", ["base", "molora"]),
         (("--items", "3"), "2", ["base", "molora"]),
     ):
         opened = Opened(engine, checksum)
-        run(parse(arguments(data, *more)), opened.systems)
+        run(parse(arguments(data, *more)), opened)
         assert opened.names == expected
 
 
 def test_a_damaged_file_counts_as_absent(engine: Engine, data: Path) -> None:
-    run(parse(arguments(data)), Opened(engine).systems)
+    run(parse(arguments(data)), Opened(engine))
     (data.parent / "work/predictions/molora/pubmedqa.json").write_text('{"items":')
     opened = Opened(engine)
-    run(parse(arguments(data)), opened.systems)
+    run(parse(arguments(data)), opened)
     assert opened.names == ["molora"]
 
 
@@ -136,7 +143,7 @@ def test_sizes_count_the_adapter_as_trained(engine: Engine) -> None:
         (("--tasks", ","), "No task is named"),
         (("--tasks", "tea"), "no task 'tea'"),
         (("--tasks", "medquad"), "The task medquad cannot be built: .*medquad"),
-        (("--systems", "molora,other"), "no system 'other'; known are base, molora"),
+        (("--systems", "molora,other"), "no system 'other'; known are base, lora_total"),
         (("--items", "0"), "--items is 0"),
         (("--batch-size", "0"), "--batch-size is 0"),
         (("--atlas", "nowhere.json"), "nowhere.json has no nmi"),
@@ -144,11 +151,11 @@ def test_sizes_count_the_adapter_as_trained(engine: Engine) -> None:
 )
 def test_what_cannot_be_used_is_named(engine: Engine, data: Path, more: tuple[str, ...], message: str) -> None:
     with pytest.raises(MoloraError, match=message):
-        run(parse(arguments(data, *more)), Opened(engine).systems)
+        run(parse(arguments(data, *more)), Opened(engine))
 
 
 def test_errors_end_the_command_with_one_line(engine: Engine, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(data, "--tasks", "tea"), Opened(engine).systems) == 1
+    assert main(arguments(data, "--tasks", "tea"), Opened(engine)) == 1
     assert "molora.evaluate: There is no task 'tea'" in capsys.readouterr().err
 
 
@@ -156,6 +163,6 @@ def test_tasks_without_sources_are_left_out_and_told(
     engine: Engine, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "TASKS", {name: TASKS[name] for name in ("medquad", "pubmedqa")})
-    report = run(parse(arguments(data, "--tasks", "all")), Opened(engine).systems)
+    report = run(parse(arguments(data, "--tasks", "all")), Opened(engine))
     assert list(report["tasks"]) == ["pubmedqa"]
     assert "left out: medquad" in capsys.readouterr().err

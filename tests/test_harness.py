@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
-from molora import harness
+from molora import evaluate, harness
 from molora.engine import Engine
 from molora.errors import MoloraError
 from molora.loading import load_base
@@ -40,14 +40,14 @@ def test_the_missing_extra_is_named_with_its_mend(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    assert harness.main(["--harness", "pubmedqa_local"]) == 1
+    assert evaluate.main(["--harness", "pubmedqa_local"]) == 1
     said = capsys.readouterr().err
     assert "pip install --group harness" in said
     assert len(said.splitlines()) == 1
 
 
 def test_a_limit_of_none_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert harness.main(["--harness", "pubmedqa_local", "--limit", "0"]) == 1
+    assert evaluate.main(["--harness", "pubmedqa_local", "--limit", "0"]) == 1
     assert "--limit is 0" in capsys.readouterr().err
 
 
@@ -142,7 +142,7 @@ def test_the_command_reports_model_and_base(
     checkpoint: Path, base: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--model", str(checkpoint), "--data", str(data), "--with-base", "--report", str(data / "out.json")]
-    assert harness.main(["--harness", "pubmedqa_local", *options]) == 0
+    assert evaluate.main(["--harness", "pubmedqa_local", *options]) == 0
     report = json.loads((data / "out.json").read_text())
     alone = harness.run_harness(load_base(str(base)), ["pubmedqa_local"], data=data)
     assert report["base_alone"]["tasks"] == alone["tasks"]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from molora.chat import encode_chat
 from molora.engine import Engine
-from molora.examples import encode
-from molora.predict import Plain, choice_scores, free_answers, predict
+from molora.examples import IGNORED, as_messages, encode
+from molora.predict import choice_scores, free_answers, predict
+from molora.systems import System
 from molora.tasks import TASKS, Item
 
 FREE = [
@@ -29,24 +30,22 @@ CHOICES = ("yes", "no", "a tight chest and a cough", "咳嗽")
 
 
 @pytest.fixture(scope="module")
-def system(engine: Engine) -> Plain:
-    return Plain("molora", engine.model, engine.tokenizer)
+def system(engine: Engine) -> System:
+    return System("molora", engine.model, engine.tokenizer)
 
 
-def plain_score(system: Plain, item: Item) -> Tensor:
+def plain_score(system: System, item: Item) -> Tensor:
     """Log-likelihood of answer and end of turn, by one forward pass over all of it."""
-    example = encode(system.tokenizer, item, 1000)
+    example = encode(system.tokenizer, as_messages(item), 1000)
     assert example is not None
-    end = len(example.token_ids) - next(
-        at for at, token in enumerate(reversed(example.token_ids)) if token == system.tokenizer.eos_token_id
-    )
-    ids = torch.tensor([example.token_ids[:end]])
+    ids, labels = torch.tensor([example.token_ids]), torch.tensor(example.labels)
     with torch.inference_mode():
         log_p = system.model(ids).logits.log_softmax(-1)  # [1, T, V]
-    return log_p[0, example.answer_at - 1 : -1].gather(-1, ids[0, example.answer_at :, None]).sum()
+    at = (labels != IGNORED).nonzero()[:, 0]
+    return log_p[0, at - 1, labels[at]].sum()
 
 
-def test_choices_are_scored_as_one_forward_pass_over_prompt_and_choice_would(system: Plain) -> None:
+def test_choices_are_scored_as_one_forward_pass_over_prompt_and_choice_would(system: System) -> None:
     prompt = "Is it asthma? The chest is tight."
     ids = encode_chat(system.tokenizer, [{"role": "user", "content": prompt}]).token_ids
     scores = choice_scores(system.model, system.tokenizer, ids, CHOICES)
@@ -54,7 +53,7 @@ def test_choices_are_scored_as_one_forward_pass_over_prompt_and_choice_would(sys
     torch.testing.assert_close(scores, plain, rtol=1e-5, atol=1e-4)
 
 
-def test_the_likeliest_choice_is_said(system: Plain) -> None:
+def test_the_likeliest_choice_is_said(system: System) -> None:
     items = [Item(item.prompt, "yes", CHOICES) for item in FREE]
     said = predict(system, WRITE, items)
     for item, answer in zip(items, said, strict=True):
@@ -63,12 +62,12 @@ def test_the_likeliest_choice_is_said(system: Plain) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [2, 5])
-def test_a_batch_says_what_one_by_one_says(system: Plain, batch_size: int) -> None:
+def test_a_batch_says_what_one_by_one_says(system: System, batch_size: int) -> None:
     assert len(set(alone := predict(system, WRITE, FREE, batch_size=1))) > 1
     assert predict(system, WRITE, FREE, batch_size=batch_size) == alone
 
 
-def test_free_answers_are_the_likeliest_tokens_one_after_the_other(system: Plain) -> None:
+def test_free_answers_are_the_likeliest_tokens_one_after_the_other(system: System) -> None:
     for item, said in zip(FREE, predict(system, WRITE, FREE), strict=True):
         prompt = encode_chat(system.tokenizer, [{"role": "user", "content": item.prompt}]).token_ids
         ids = list(prompt)
@@ -78,7 +77,7 @@ def test_free_answers_are_the_likeliest_tokens_one_after_the_other(system: Plain
         assert said == system.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
 
 
-def test_an_answer_ends_where_the_turn_does(system: Plain) -> None:
+def test_an_answer_ends_where_the_turn_does(system: System) -> None:
     """The model's second token is made the one that ends a turn."""
     prompt = encode_chat(system.tokenizer, [{"role": "user", "content": FREE[0].prompt}]).token_ids
     with torch.inference_mode():
@@ -118,14 +117,14 @@ class Told:
             self.events.append("end")
 
 
-def test_a_system_is_told_its_task_while_it_works(system: Plain) -> None:
+def test_a_system_is_told_its_task_while_it_works(system: System) -> None:
     told = Told(system.model, system.tokenizer)
     predict(told, WRITE, FREE[:2])
     assert set(told.events[:-1]) == {"write"}
     assert told.events[-1] == "end"
 
 
-def test_choices_and_free_answers_keep_their_places(system: Plain) -> None:
+def test_choices_and_free_answers_keep_their_places(system: System) -> None:
     mixed = [FREE[0], Item("Is it?", "yes", CHOICES), FREE[1]]
     said = predict(system, WRITE, mixed)
     assert said[1] in CHOICES
