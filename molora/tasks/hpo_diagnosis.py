@@ -42,7 +42,8 @@ def _diseases(root: Traversable) -> dict[str, _Disease]:
         key = row["database_id"]
         # Orphanet's entries are OMIM's diseases again; aspect P is a finding, and "NOT" one that is absent.
         if key.startswith("OMIM:") and row["aspect"] == "P" and row["qualifier"] != "NOT" and row["hpo_id"] in terms:
-            names[key] = base_name(row["disease_name"])
+            if key not in names:
+                names[key] = base_name(row["disease_name"])
             findings.setdefault(key, set()).add(terms[row["hpo_id"]].name)
     return {key: _Disease(names[key], found, words(" ".join(found))) for key, found in findings.items()}
 

@@ -56,25 +56,10 @@ def _codes(root: Traversable) -> list[_Code]:
     return found
 
 
-def _concepts(pairs: list[tuple[str, str]]) -> list[str]:
-    """(code, text) pairs -> concepts: codes of one category, and texts that are alike, stay together."""
-    alike = families([text for _, text in pairs], least=0.8)
-    heads: dict[str, str] = {}
-
-    def find(key: str) -> str:
-        while (up := heads.setdefault(key, key)) != key:
-            key = up
-        return key
-
-    for (code, _), family in zip(pairs, alike, strict=True):
-        heads[find(f"family {family}")] = find(code[:3])
-    return [find(code[:3]) for code, _ in pairs]
-
-
 def _chapter(root: Traversable) -> Split:
     codes = [code for code in _codes(root) if len(code.code) <= 5 and not _VAGUE.search(code.says)]
     titles = list(dict.fromkeys(code.chapter for code in codes))
-    concepts = _concepts([(code.code, code.says) for code in codes])
+    concepts = families([code.code[:3] for code in codes], [code.says for code in codes])
     items = []
     for code, concept in zip(codes, concepts, strict=True):
         choices = options(code.chapter, titles, code.code)
@@ -93,9 +78,12 @@ def _code(root: Traversable) -> Split:
         (code, phrase)
         for code in codes
         for phrase in code.phrases[:2]
-        if code.code[0] not in "VWXY" and not _POINTS.search(phrase) and plain(phrase) != plain(code.says) and len(siblings[code.parent]) > 3
+        if code.code[0] not in "VWXY"
+        and not _POINTS.search(phrase)
+        and plain(phrase) != plain(code.says)
+        and len(siblings[code.parent]) > 3
     ]
-    concepts = _concepts([(code.code, phrase) for code, phrase in asked])
+    concepts = families([code.code[:3] for code, _ in asked], [phrase for _, phrase in asked])
     items = []
     for (code, phrase), concept in zip(asked, concepts, strict=True):
         by_code = {other.code: other for other in siblings[code.parent]}
@@ -122,7 +110,7 @@ def _chronic(root: Traversable) -> Split:
     for row in csv.reader(io.StringIO(text, newline="")):
         if len(row) == 3 and row[2] in answers and "chronic" not in row[1].lower() and not _VAGUE.search(row[1]):
             rows.setdefault(plain(row[1]), (row[0].strip("' "), row[1], answers[row[2]]))
-    concepts = _concepts([(code, says) for code, says, _ in rows.values()])
+    concepts = families([code[:3] for code, _, _ in rows.values()], [says for _, says, _ in rows.values()])
     choices = ("chronic", "not chronic")
     items = [
         Item(f"{says}\nIs this condition chronic or not chronic?", answer, choices, concept)

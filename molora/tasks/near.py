@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import ceil
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -15,14 +16,15 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _EMPTY = frozenset(
     re.findall(
         r"\w+",
-        """a an and as at by for from in into is of on or the to with without type form susceptibility autosomal
-        dominant recessive linked ii iii iv vi vii viii ix xi xii left right unilateral bilateral first second third fourth
-        fifth st nd rd th mild moderate severe unspecified nos nec""",
+        """a an and as at by for from in into is of on or the to with without type form susceptibility
+        autosomal dominant recessive linked ii iii iv vi vii viii ix xi xii first second third fourth fifth st nd rd th
+        left right unilateral bilateral mild moderate severe unspecified nos nec""",
     )
 )
 """Words that tell apart only members of one family, such as "type II" or "of the left"."""
 
 
+@lru_cache(maxsize=1 << 16)
 def words(text: str) -> frozenset[str]:
     """The words that say what a text is about: small letters, singular, without numbers, grades and sides."""
     return frozenset(_singular(word) for word in _WORD.findall(text.lower()) if word not in _EMPTY)
@@ -42,8 +44,11 @@ def alike(texts: Sequence[frozenset[str]], least: float) -> Iterator[tuple[int, 
         ranked = sorted(text, key=lambda word: (rarity[word], word))
         rarest = ranked[: len(text) - ceil(least * len(text) - 1e-9) + 1]
         for other in sorted({other for word in rarest for other in seen[word]}):
-            if len(text & texts[other]) >= least * len(text | texts[other]):
-                yield other, at
+            size = len(texts[other])
+            if least * len(text) <= size <= len(text) / least:
+                shared = len(text & texts[other])
+                if shared >= least * (len(text) + size - shared):
+                    yield other, at
         for word in rarest:
             seen[word].append(at)
 
