@@ -9,12 +9,28 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from molora.errors import MoloraError
-from molora.tasks import medquad, mts_dialog, ncbi_disease, pubmedqa
+from molora.tasks import (
+    abbreviations,
+    hpo,
+    hpo_diagnosis,
+    icd,
+    labs,
+    medicines,
+    medquad,
+    mts_dialog,
+    names,
+    ncbi_disease,
+    pubmedqa,
+    triage,
+    uniprot,
+)
 from molora.tasks.task import Item, Split, Task
 
-TASKS: dict[str, Task] = {
-    task.name: task for module in (medquad, pubmedqa, ncbi_disease, mts_dialog) for task in module.TASKS
-}
+_MODULES = (
+    medquad, pubmedqa, ncbi_disease, mts_dialog,
+    uniprot, hpo, hpo_diagnosis, icd, names, abbreviations, medicines, labs, triage,
+)  # fmt: skip
+TASKS: dict[str, Task] = {task.name: task for module in _MODULES for task in module.TASKS}
 
 __all__ = ["TASKS", "Built", "Item", "Split", "Task", "build", "known"]
 

@@ -44,7 +44,7 @@ class Task:
     build: Callable[..., Split]
     """One root for each source, in their order -> items, in an order that depends on nothing but the files."""
     human: bool
-    """Whether the text of its prompts was written by people as prose, rather than filled in from a table."""
+    """Whether people wrote its prompts, or the answers to be written, as prose; not so if both come from a table."""
     answer_tokens: int = 48
     """The longest answer that evaluation lets a model write."""
 
