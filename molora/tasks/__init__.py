@@ -9,11 +9,11 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from molora.errors import MoloraError
-from molora.tasks import medquad, mts_dialog, ncbi_disease, pubmedqa
+from molora.tasks import medquad, medquad_labels, mts_dialog, ncbi_disease, pubmedqa
 from molora.tasks.task import Item, Split, Task
 
 TASKS: dict[str, Task] = {
-    task.name: task for module in (medquad, pubmedqa, ncbi_disease, mts_dialog) for task in module.TASKS
+    task.name: task for module in (medquad, medquad_labels, pubmedqa, ncbi_disease, mts_dialog) for task in module.TASKS
 }
 
 __all__ = ["TASKS", "Built", "Item", "Split", "Task", "build", "known"]
