@@ -97,7 +97,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="checkpoint to go on from, of the same base and shape (a next stage)")
     parser.add_argument(
         "--tasks",
-        default="medquad=0.52,pubmedqa=0.08,ncbi_disease=0.22,mts_dialog=0.18",
+        default="medquad_information=0.3,medquad_symptoms=0.1,medquad_treatment=0.12,pubmedqa=0.08,"
+        "ncbi_disease=0.22,mts_section=0.18",
         help="tasks with their shares of the examples (default: %(default)s)",
     )
     parser.add_argument("--experts", type=int, default=8, help="E; 1 trains plain LoRA")

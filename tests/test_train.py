@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(base: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [
-        *("--data", str(data), "--out", str(out), "--base", str(base), "--tasks", "pubmedqa=0.5,mts_dialog=0.5"),
+        *("--data", str(data), "--out", str(out), "--base", str(base), "--tasks", "pubmedqa=0.5,mts_section=0.5"),
         *("--rank", "2", "--experts", "4", "--batch-size", "4", "--held-out", "4", "--save-steps", "3"),
         *("--learning-rate", "0.01", *more),
     ]
@@ -154,10 +154,10 @@ def test_interrupted_training_resumes_to_the_same_result(base: Path, data: Path,
 
 
 def test_missing_data_and_unknown_tasks_are_named(tmp_path: Path, base: Path, data: Path) -> None:
-    with pytest.raises(MoloraError, match=r"There is no task 'x'; known are medquad, pubmedqa"):
-        shares_of("medquad=1,x=2")
-    with pytest.raises(MoloraError, match="The share of medquad is 'much'; a number is expected"):
-        shares_of("medquad=much")
+    with pytest.raises(MoloraError, match=r"There is no task 'x'; known are medquad_causes, medquad_considerations"):
+        shares_of("pubmedqa=1,x=2")
+    with pytest.raises(MoloraError, match="The share of pubmedqa is 'much'; a number is expected"):
+        shares_of("pubmedqa=much")
     with pytest.raises(MoloraError, match=r"PubMedQA lacks ori_pqal.json, .*Get ori_pqal.json and"):
         run(settings(base, tmp_path, tmp_path / "out"))
 

@@ -24,7 +24,7 @@ def base_name(name: str) -> str:
 
 
 def one_disease(codes_of: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Name with its UMLS codes -> the first, by the alphabet, of all base names that are the same disease."""
+    """Name with its UMLS codes -> the shortest of all base names that are the same disease."""
     sharing: dict[str, set[str]] = defaultdict(set)
     first = {base_name(name): base_name(name) for name in codes_of}
 
@@ -38,7 +38,7 @@ def one_disease(codes_of: Mapping[str, Iterable[str]]) -> dict[str, str]:
             sharing[code].add(base_name(name))
     for bases in sharing.values():
         if len(bases) <= _SHARED:
-            roots = sorted(map(find, bases))
+            roots = sorted(map(find, bases), key=lambda base: (len(base), base))
             for root in roots:
                 first[root] = roots[0]
     return {name: find(base_name(name)) for name in codes_of}

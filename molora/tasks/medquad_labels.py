@@ -20,7 +20,7 @@ def _question_type(pair: Pair) -> Item:
 
 
 def _passage_type(pair: Pair) -> Item:
-    return _choose(pair, shorten(pair.item.answer, _PASSAGE_CHARACTERS), f"What about {pair.topic} does this text tell")
+    return _choose(pair, shorten(pair.item.answer, _PASSAGE_CHARACTERS), f"What does this text tell about {pair.topic}")
 
 
 def _choose(pair: Pair, text: str, ask: str) -> Item:

@@ -17,7 +17,7 @@ SHINGLE_WORDS = 5
 COMMON = 0.005
 """Shingles in more than this share of the training items count as the task's own words."""
 COMMON_ITEMS = 5
-"""A shingle in so few training items is never one of the task's own words, however small the task."""
+"""A shingle in so few training items is not yet one of the task's own words, unless all of them have it."""
 LEAST_SHINGLES = 8
 """Items with fewer shingles of their own are too short to be called near-duplicates."""
 NEAR = 0.5
@@ -93,7 +93,7 @@ def _near_duplicates(train: dict[int, _Text], index: dict[str, list[int]], near:
     """Index of a training item -> the test item that is most like it."""
     spread = Counter(shingle for text in train.values() for shingle in text.known)
     limit = max(COMMON_ITEMS, COMMON * len(train))
-    common = {shingle for shingle, count in spread.items() if count > limit}
+    common = {shingle for shingle, count in spread.items() if count > limit or 1 < count == len(train)}
     sizes = Counter(at for shingle, having in index.items() if shingle not in common for at in having)
     found = {}
     for train_at, text in train.items():
