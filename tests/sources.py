@@ -6,7 +6,10 @@ import csv
 import io
 import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+Token = tuple[str, str]
 
 
 def make_pubmedqa(data: Path, count: int = 12) -> None:
@@ -17,6 +20,7 @@ def make_pubmedqa(data: Path, count: int = 12) -> None:
             "QUESTION": f"Does remedy {number} help?",
             "CONTEXTS": ["First part of it.", "In the end they felt better."],
             "final_decision": ("yes", "no", "maybe")[number % 3],
+            "LONG_ANSWER": f"Remedy {number} helps some. " * (number + 1),
         }
         for number in range(count)
     }
@@ -24,38 +28,42 @@ def make_pubmedqa(data: Path, count: int = 12) -> None:
     (folder / "test_ground_truth.json").write_text(json.dumps({str(n): "yes" for n in range(count // 2)}))
 
 
-def make_mts_dialog(data: Path, count: int = 12) -> None:
+def make_mts_dialog(data: Path, count: int = 12, rows: Sequence[tuple[str, str, str]] = ()) -> None:
+    """Three sets of `count` rows; `rows` (header, note, dialogue) come first in each."""
     folder = data / "mts-dialog"
     folder.mkdir()
-    for name in ("MTS-Dialog-TrainingSet.csv", "MTS-Dialog-ValidationSet.csv"):
-        with (folder / name).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["ID", "section_header", "section_text", "dialogue"])
-            writer.writeheader()
-            for number in range(count):
-                dialogue = f"Doctor: Any allergies, {number}?\nPatient: None."
-                writer.writerow({"ID": number, "section_header": "ALLERGY", "section_text": "-", "dialogue": dialogue})
+    for letter, name in zip("abc", ("TrainingSet", "ValidationSet", "TestSet-1-MEDIQA-Chat-2023"), strict=True):
+        made = [
+            ("ALLERGY", f"None, {letter}{n}.", f"Doctor: Any, {letter}{n}? \nPatient:  None.") for n in range(count)
+        ]
+        with (folder / f"MTS-Dialog-{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["ID", "section_header", "section_text", "dialogue"])
+            writer.writerows([number, *row] for number, row in enumerate([*rows, *made]))
 
 
-def make_ncbi_disease(data: Path) -> None:
+def make_ncbi_disease(data: Path, sentences: Mapping[str, Sequence[Sequence[Token]]]) -> None:
+    """Name of a set -> its sentences as (token, tag)."""
     folder = data / "ncbi-disease"
     folder.mkdir()
-    block = [
-        ("Hereditary", "B-Disease"), ("breast", "I-Disease"), ("cancer", "I-Disease"), ("and", "O"),
-        ("ataxia", "B-Disease"), ("(", "O"), ("rare", "O"), (")", "O"), (",", "O"), ("ataxia", "B-Disease"), (".", "O"),
-    ]  # fmt: skip
-    plain = [("Nothing", "O"), ("T", "O"), ("-", "O"), ("cell", "O"), (".", "O")]
-    text = "\n\n".join("\n".join("\t".join(row) for row in rows) for rows in (block, plain))
-    for name in ("train.tsv", "test.tsv"):
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+    for name in ("train", "devel", "test"):
+        text = "\n\n".join("\n".join("\t".join(token) for token in sentence) for sentence in sentences[name])
+        (folder / f"{name}.tsv").write_text(text + "\n", encoding="utf-8")
 
 
-def make_medquad(data: Path, documents: dict[str, list[tuple[str, str]]]) -> None:
-    """Focus -> (question, answer) pairs."""
+def make_medquad(
+    data: Path, pages: Mapping[str, Sequence[tuple[str, str, str]]], codes: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Focus -> (type, question, answer) of its page; focus -> its UMLS concepts."""
     (data / "medquad").mkdir()
     with tarfile.open(data / "medquad/medquad.tar.gz", "w:gz") as archive:
-        for number, (focus, pairs) in enumerate(documents.items()):
-            qa = "".join(f"<QAPair><Question>{q}</Question><Answer>{a}</Answer></QAPair>" for q, a in pairs)
-            xml = f"<Document><Focus>{focus}</Focus><QAPairs>{qa}</QAPairs></Document>".encode()
+        for number, (focus, pairs) in enumerate(pages.items()):
+            qa = "".join(
+                f'<QAPair><Question qtype="{kind}">{question}</Question><Answer>{answer}</Answer></QAPair>'
+                for kind, question, answer in pairs
+            )
+            cuis = "".join(f"<CUI>{code}</CUI>" for code in (codes or {}).get(focus, ()))
+            xml = f"<Document><Focus>{focus}</Focus>{cuis}<QAPairs>{qa}</QAPairs></Document>".encode()
             info = tarfile.TarInfo(f"1_Some_QA/{number:07}.xml")
             info.size = len(xml)
             archive.addfile(info, io.BytesIO(xml))

@@ -57,7 +57,7 @@ def arguments(data: Path, *more: str) -> list[str]:
     out = data.parent
     return [
         *("--suite", "--data", str(data), "--work", str(out / "work"), "--report", str(out / "out" / "results.json")),
-        *("--tasks", "pubmedqa,mts_dialog", "--systems", "base,molora", "--items", "4", *more),
+        *("--tasks", "pubmedqa,mts_section", "--systems", "base,molora", "--items", "4", *more),
     ]
 
 
@@ -97,7 +97,7 @@ def test_interrupted_it_goes_on_with_what_is_missing(
     opened = Opened(engine)
     assert main(arguments(data), opened) == 0
     assert opened.names == ["molora"]
-    assert asked[3:] == [("molora", "pubmedqa"), ("molora", "mts_dialog")]
+    assert asked[3:] == [("molora", "pubmedqa"), ("molora", "mts_section")]
 
 
 def test_other_items_and_other_weights_are_answered_anew(engine: Engine, data: Path) -> None:

@@ -17,6 +17,7 @@ from molora.tasks import (
     labs,
     medicines,
     medquad,
+    medquad_labels,
     mts_dialog,
     names,
     ncbi_disease,
@@ -27,7 +28,7 @@ from molora.tasks import (
 from molora.tasks.task import Item, Split, Task
 
 _MODULES = (
-    medquad, pubmedqa, ncbi_disease, mts_dialog,
+    medquad, medquad_labels, pubmedqa, ncbi_disease, mts_dialog,
     uniprot, hpo, hpo_diagnosis, icd, names, abbreviations, medicines, labs, triage,
 )  # fmt: skip
 TASKS: dict[str, Task] = {task.name: task for module in _MODULES for task in module.TASKS}

@@ -1,4 +1,4 @@
-"""`python -m molora.tasks`: lists the tasks, shows one, or writes them out as JSON lines."""
+"""`python -m molora.tasks`: lists the tasks, shows one, checks their halves, or writes them out as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from molora.errors import MoloraError
-from molora.tasks import TASKS, Built, Split, build, known
+from molora.tasks import TASKS, Built, Item, Split, build, known
+from molora.tasks.overlap import concepts_across, overlaps
+
+_SHOWN = 3
+"""Overlaps of a task that are printed"""
+_WIDTH = 300
+"""Characters of an item among them"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     builds = commands.add_parser("build", help="write tasks as JSON lines, NAME.train.jsonl and NAME.test.jsonl")
     builds.add_argument("names", nargs="*", help="tasks (default: all)")
     builds.add_argument("--out", type=Path, required=True, help="folder for the files")
-    for command in (lists, shows, builds):
+    checks = commands.add_parser("check", help="what the two halves share: concepts, prompts, near-duplicates")
+    checks.add_argument("names", nargs="*", help="tasks (default: all)")
+    for command in (lists, shows, builds, checks):
         command.add_argument("--data", type=Path, help="folder with the data sets (see the README)")
     args = parser.parse_args(argv)
     try:
@@ -30,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _list(build(TASKS, args.data))
         if args.command == "show":
             return _show(args.name, args.data, args.items)
+        if args.command == "check":
+            return _check(build(args.names or TASKS, args.data))
         return _write(build(args.names or TASKS, args.data), args.out)
     except MoloraError as error:
         print(f"molora.tasks: {error}", file=sys.stderr)
@@ -59,6 +69,36 @@ def _show(name: str, data: Path | None, count: int) -> int:
         for item in items[:count]:
             print(f"\n--- {item.concept}\n{item.prompt}\n=> {item.answer}")
     return 0
+
+
+def _check(built: Built) -> int:
+    """1 if any task has an overlap, or its sources lack."""
+    shared = False
+    for name, split in built.splits.items():
+        found = overlaps(split)
+        shared = shared or bool(found)
+        print(f"{name}: {f'{len(found):,} of {len(split.train):,} training items' if found else 'no overlap'}")
+        for kind, train, test, share in found[:_SHOWN]:
+            print(f"  {kind}, {share:.0%}")
+            print(*(f"    {_brief(item)}" for item in (split.train[train], split.test[test])), sep="\n")
+    for source, splits in _by_source(built).items():
+        if across := concepts_across(splits):
+            shared = True
+            print(f"{source}: in training of one task, in the test of another: {'; '.join(across[:_SHOWN])}")
+    return max(_complain(built), int(shared))
+
+
+def _by_source(built: Built) -> dict[str, list[Split]]:
+    splits: dict[str, list[Split]] = {}
+    for name, split in built.splits.items():
+        for source in TASKS[name].sources:
+            splits.setdefault(source.name, []).append(split)
+    return splits
+
+
+def _brief(item: Item) -> str:
+    text = " ".join(f"{item.prompt} => {item.answer}".split())
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
 def _write(built: Built, out: Path) -> int:

@@ -1,83 +1,116 @@
-"""MedQuAD: questions that people ask of the NIH's health sites, with the sites' answers."""
+"""MedQuAD: questions that people ask of the NIH's health sites, with the sites' answers; a task for each type.
+
+A disease is in one half only, whatever its names on the sites, and training holds no near-copy of a test answer.
+"""
 
 from __future__ import annotations
 
-import re
 import tarfile
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from importlib.resources.abc import Traversable
+from io import BytesIO
+from typing import NamedTuple
 from xml.etree import ElementTree
 
+from molora.tasks.disease_names import one_disease
+from molora.tasks.medquad_text import plain_answer, plain_question, plain_topic
+from molora.tasks.overlap import kept, without_overlaps
 from molora.tasks.sources import Folder
 from molora.tasks.task import Item, Split, Task, held_out
 
+TYPES = (
+    "causes",
+    "considerations",
+    "exams and tests",
+    "frequency",
+    "genetic changes",
+    "information",
+    "inheritance",
+    "outlook",
+    "prevention",
+    "research",
+    "susceptibility",
+    "symptoms",
+    "treatment",
+)
+"""The types with about 200 answered questions or more, by their names in the data."""
+
+_TEST_PERCENT = 20
+"""So many that the rarest type has some forty held-out items."""
+
 _ARCHIVE = "medquad.tar.gz"
 
-_ANSWER_CHARACTERS = 700
-"""Longer answers end at their last whole sentence before this, so that a small model learns to finish."""
 
-_LIST_ITEMS = 8
-"""Longer lists end here: a small model that has started one goes on for as long as it may."""
-
-_ELSEWHERE = ("Human Phenotype Ontology", "These resources address")
-"""Answers that point to a table or to other pages instead of answering. They are held out, never trained on: asked for
-symptoms, a small model would say nothing else."""
-
-_KEY_POINTS = re.compile(r"^\s*(?:Key Points\s*-[^\n]*\n|Summary\s*:)")
-"""What some sites put in front of an answer: a list of its points, all on one line, or a heading."""
-_ECHO = re.compile(r"^[^.?!\n]{3,150}\?\s+")
-"""The question, said again."""
-_BULLET = re.compile(r"(?:^|\s{2,}|(?<=[:.]) )-\s+")
-_ENDS = re.compile(r"[.!?](?=\s)|(?=\n)")
-"""Where an answer may stop: after a sentence, or at the end of a line."""
+class Pair(NamedTuple):
+    type: str
+    topic: str
+    """The disease (rarely another subject) by the name that its page gives it"""
+    item: Item
+    """The question, its answer, and the disease by one name for all pages"""
 
 
-def _build(root: Traversable) -> Split:
-    split = Split([], [])
-    with root.joinpath(_ARCHIVE).open("rb") as packed, tarfile.open(fileobj=packed) as archive:
-        members = sorted((m for m in archive if m.name.endswith(".xml")), key=lambda m: m.name)
-        for member in members:
-            file = archive.extractfile(member)
+class Pairs(NamedTuple):
+    train: list[Pair]
+    test: list[Pair]
+
+
+class _Page(NamedTuple):
+    topic: str
+    codes: tuple[str, ...]
+    """UMLS concepts"""
+    questions: list[tuple[str, str, str]]
+    """(type, question, answer) as they stand there"""
+
+
+def read_pairs(root: Traversable) -> Pairs:
+    """All answered questions of any type, in the archive's order by name. Read once for all tasks."""
+    return _read(root.joinpath(_ARCHIVE).read_bytes())
+
+
+@lru_cache(maxsize=1)
+def _read(archive: bytes) -> Pairs:
+    pages = [page for page in _pages(archive) if page.topic]
+    codes: dict[str, list[str]] = {}
+    for page in pages:
+        codes.setdefault(page.topic, []).extend(page.codes)
+    concepts = one_disease(codes)
+    found: dict[tuple[str, str, str], Pair] = {}  # the same question may be answered alike on two pages
+    for page in pages:
+        for kind, asked, answered in page.questions:
+            if answer := plain_answer(answered):
+                item = Item(plain_question(asked), answer, concept=concepts[page.topic])
+                found.setdefault((kind, item.prompt, answer), Pair(kind, page.topic, item))
+    pairs = Pairs([], [])
+    for pair in found.values():
+        (pairs.test if held_out(pair.item.concept, _TEST_PERCENT) else pairs.train).append(pair)
+    clean = kept(Split([pair.item for pair in pairs.train], [pair.item for pair in pairs.test]))
+    return Pairs([pairs.train[at] for at in clean], pairs.test)
+
+
+def _pages(archive: bytes) -> Sequence[_Page]:
+    pages = []
+    with tarfile.open(fileobj=BytesIO(archive)) as files:
+        for member in sorted((m for m in files if m.name.endswith(".xml")), key=lambda m: m.name):
+            file = files.extractfile(member)
             assert file is not None  # an .xml member is a regular file
-            document = ElementTree.fromstring(file.read())
-            focus = document.findtext("Focus") or member.name
-            test = held_out(focus)
-            for pair in document.iter("QAPair"):
-                question = " ".join((pair.findtext("Question") or "").split())
-                answer = _shorten(_tidy(pair.findtext("Answer") or ""))
-                if not question or not answer:
-                    continue
-                if not test and any(phrase in answer for phrase in _ELSEWHERE):
-                    continue
-                (split.test if test else split.train).append(Item(_plain(question), answer, concept=focus))
-    return split
+            page = ElementTree.fromstring(file.read())
+            questions = [
+                (asked.get("qtype", ""), asked.text or "", pair.findtext("Answer") or "")
+                for pair in page.iter("QAPair")
+                if (asked := pair.find("Question")) is not None
+            ]
+            codes = tuple(code.text for code in page.iter("CUI") if code.text)
+            pages.append(_Page(plain_topic(page.findtext("Focus") or ""), codes, questions))
+    return pages
 
 
-def _plain(question: str) -> str:
-    return question.replace(" ?", "?").replace("??", "?").replace("What is (are) ", "What is ")
+def _build(root: Traversable, kind: str) -> Split:
+    train, test = read_pairs(root)
+    return without_overlaps(Split(*([pair.item for pair in half if pair.type == kind] for half in (train, test))))
 
 
-def _tidy(answer: str) -> str:
-    """Each item of a list on a line of its own; a list that comes again as prose is left out, with what follows."""
-    lead, *items = _BULLET.split(_ECHO.sub("", _KEY_POINTS.sub("", answer)))
-    lines = [" ".join(lead.split())]
-    for item in filter(None, map(str.strip, items)):
-        first, *after = re.split(r"\s{2,}", item, maxsplit=1)  # prose goes on after a wider gap
-        lines += [f"- {' '.join(first.split())}", *(" ".join(part.split()) for part in after)]
-    text = "\n".join(lines).strip()
-    if len(lines) > 1 and len(item := lines[1][2:]) > 20 and (again := text.find(item, text.find(item) + 1)) > 0:
-        text = text[:again].rstrip(" \n-")
-    return text
-
-
-def _shorten(answer: str) -> str:
-    answer = "\n- ".join(answer.split("\n- ")[: _LIST_ITEMS + 1])
-    if len(answer) <= _ANSWER_CHARACTERS:
-        return answer
-    ends = [match.end() for match in _ENDS.finditer(answer, 0, _ANSWER_CHARACTERS)]
-    return answer[: ends[-1]] if ends else answer[:_ANSWER_CHARACTERS].rsplit(" ", 1)[0]
-
-
-_SOURCE = Folder(
+SOURCE = Folder(
     name="MedQuAD",
     licence="CC BY 4.0",
     where="Get the GitHub repository abachaa/MedQuAD and pack its folders 1 to 9 as medquad/medquad.tar.gz.",
@@ -85,14 +118,15 @@ _SOURCE = Folder(
     files=(_ARCHIVE,),
 )
 
-TASKS = (
+TASKS = tuple(
     Task(
-        name="medquad",
+        name=f"medquad_{kind.replace(' ', '_')}",
         family="generation",
         metric="rouge_l",
-        sources=(_SOURCE,),
-        build=_build,
+        sources=(SOURCE,),
+        build=partial(_build, kind=kind),
         human=True,
-        answer_tokens=160,
-    ),
+        answer_tokens=128,
+    )
+    for kind in TYPES
 )
