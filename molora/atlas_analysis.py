@@ -108,7 +108,7 @@ def recovery(atlas: Atlas, part: Part = "both") -> Recovery:
 def similarity(profile: NDArray[np.float64], centroids: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cosine of a routing [D] and of each centroid [G, D], both as deviations from the centroids' mean; -1 to 1 [G].
 
-    Without that mean all would be alike: every router spreads its picks over all experts. 0 where there is no deviation.
+    Without that mean all would be alike: every router spreads its picks over all experts. 0 without a deviation.
     """
     mean = centroids.mean(axis=0)
     one, all_ = profile - mean, centroids - mean
@@ -132,7 +132,7 @@ def place(profile: NDArray[np.float64], atlas: Atlas, part: Part) -> NDArray[np.
 
 
 def task_shares(atlas: Atlas, part: Part = "both") -> NDArray[np.float64]:
-    """Each task's share of picks by expert [G, E], the mean over routers; NaN for a task without a token of this part."""
+    """Each task's share of picks by expert [G, E], the mean over routers; NaN for a task without picks."""
     return shares(atlas.counts(part)).mean(axis=(1, 2))
 
 
@@ -173,7 +173,8 @@ def report(atlas: Atlas, seed: int = 0) -> dict[str, Any]:
             {"layer": layer, "projection": name, "expert": expert, "load": round(value, 4)}
             for layer, name, expert, value in dead_experts(atlas)
         ],
-        "meta": atlas.meta,
+        "settings": atlas.meta.get("settings"),
+        "meta": {key: value for key, value in atlas.meta.items() if key not in ("settings", "prompts")},
     }
 
 
@@ -203,7 +204,7 @@ def _part_report(atlas: Atlas, part: Part, seed: int) -> dict[str, Any]:
 
 
 def _rows(atlas: Atlas, part: Part) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
-    """The prompts' routing as rows [n, L * P * E], with their labels [n]; those without a token of this part left out."""
+    """The prompts' routing as rows [n, L * P * E], with their labels [n]; without those that have no picks."""
     rows = atlas.profiles(part).reshape(len(atlas.labels), -1)
     known = ~np.isnan(rows).any(axis=1)
     return rows[known], atlas.labels[known]

@@ -137,7 +137,7 @@ class Atlas:
     def load(cls, path: str | Path | IO[bytes]) -> Atlas:
         """Reads what `save` wrote. Raises MoloraError if the file is missing, damaged, or no atlas."""
         arrays, texts = _LAYOUT.load(path)
-        names = {name: tuple(texts[name]) for name in ("tasks", "families", "projections")}
+        names: dict[str, Any] = {name: tuple(texts[name]) for name in ("tasks", "families", "projections")}
         try:
             return cls(**arrays, **names, meta=texts["meta"])
         except MoloraError as error:
