@@ -78,6 +78,7 @@ def information(atlas: Atlas, part: Part = "both", seed: int = 0) -> Information
     return Information(values[0], values[1:].mean(axis=0), values[1:].max(axis=0))
 
 
+@lru_cache(maxsize=8)
 def recovery(atlas: Atlas, part: Part = "both") -> Recovery:
     """Nearest centroid of one prompt's mean routing over all routers, leaving that prompt out of its task's centroid.
 

@@ -179,11 +179,17 @@ def test_everything_stands_in_a_desktop_window(page: Page, fake: FakeEngine) -> 
     fake.play(answer=[" word", "\n"] * 200)
     ask(page, "Long answer please")
     answered(page)
-    for tab in ("Map", "Token", "Load"):
+    for tab in ("Map", "Token", "Load", "Atlas"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page) == [0, 0]
-    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#load .plot"):
+    assert (
+        page.evaluate(
+            "() => { const at = document.querySelector('#atlas'); return at.scrollHeight - at.clientHeight; }"
+        )
+        <= 0
+    )
+    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#task-map .plot", "#task-nmi .plot"):
         box = page.locator(inside).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 900
@@ -204,7 +210,7 @@ def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_s
         box = page.locator(button).bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= 390
-    for tab in ("Token", "Load"):
+    for tab in ("Token", "Load", "Atlas"):
         page.get_by_role("tab", name=tab).tap()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page)[0] == 0
