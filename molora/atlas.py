@@ -13,10 +13,13 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from molora.analysis import pick_counts
@@ -25,8 +28,12 @@ from molora.atlas_data import ATLASES, SIDES, Atlas
 from molora.chat import encode_chat
 from molora.engine import Engine
 from molora.errors import MoloraError
+from molora.layers import Router
 from molora.loading import DEMO, QUANTIZE, load
 from molora.tasks import TASKS, Built, Item, build, known
+from molora.wrap import wrapped_linears
+
+_SETTINGS = ("prompts", "max_new_tokens", "max_prompt_tokens", "seed", "untrained_routers")
 
 FEWEST = 2
 """Prompts that a task needs: one to be told, and another to tell it by."""
@@ -41,6 +48,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "divided by the geometric mean of their entropies, on prompt tokens; nmi_shuffled is the same with the tasks' "
         "names shuffled over prompts; task_recovery is how often the task with the nearest mean routing is the right "
         "one for a prompt that was left out of that mean, and task_recovery_chance is one over the number of tasks. "
+        "Prompts of one task share words, which even a router that was never trained sends to the same experts: "
+        "--untrained-routers measures how much that explains. "
         "The demo model takes two to three seconds a prompt on 2 CPU cores.",
     )
     parser.add_argument("--model", default=DEMO, help="hub id, folder, or 'demo' (default: %(default)s)")
@@ -59,6 +68,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=300,
         help="prompts with more tokens are passed over for others of the task (default: %(default)s)",
     )
+    parser.add_argument(
+        "--untrained-routers",
+        action="store_true",
+        help="draw every router anew, as before training: what is left of the figures is no merit of the routers. "
+        "Needs --out; the page does not show it",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts and of shuffling (default: 0)")
     parser.add_argument(
         "--out", type=Path, help="folder for the result (default: the model's own below assets/atlas, for the page)"
@@ -66,7 +81,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.prompts < FEWEST or args.max_new_tokens < 1 or not 1 <= args.max_prompt_tokens <= 30_000:
         parser.error("--prompts is 2 or more, --max-new-tokens 1 or more, --max-prompt-tokens 1 to 30000")
+    if args.untrained_routers and not args.out:
+        parser.error("--untrained-routers needs --out: it must not take the place of the model's own atlas")
     return args
+
+
+def draw_routers(model: nn.Module, seed: int) -> None:
+    """Gives every router the weights of one that was never trained; experts and base stay."""
+    torch.manual_seed(seed)
+    for linear in wrapped_linears(model).values():
+        if (router := linear.router) is not None:
+            fresh = Router(router.weight.shape[1], router.num_experts, router.top_k)
+            router.load_state_dict(fresh.state_dict())
 
 
 def chosen(engine: Engine, items: Sequence[Item], count: int, longest: int, seed: int) -> list[str]:
@@ -112,7 +138,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise MoloraError(f"{args.model} has no routers, so there is nothing to map.")
     out: Path = args.out or ATLASES / args.model.strip("/.").replace("/", "--")
     path = out / "atlas.npz"
-    settings = {name: getattr(args, name) for name in ("prompts", "max_new_tokens", "max_prompt_tokens", "seed")}
+    settings = {name: getattr(args, name) for name in _SETTINGS}
+    if args.untrained_routers:
+        draw_routers(engine.model, args.seed)
+        engine.info = replace(engine.info, adapter_sha256="")  # it is no longer the adapter of the files
     prompts = {
         name: chosen(engine, split.test, args.prompts, args.max_prompt_tokens, args.seed)
         for name, split in built.splits.items()

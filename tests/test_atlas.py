@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from molora.atlas_data import Atlas
 from molora.checkpoint import write_checkpoint
 from molora.config import MoloraConfig
 from molora.engine import Engine
-from molora.loading import load_base
+from molora.loading import load, load_base
 from molora.tasks import Item
 from molora.trace import ANSWER, PROMPT
 from molora.wrap import wrap
@@ -71,13 +72,20 @@ def test_the_command_writes_atlas_and_report_and_goes_on(
     report = json.loads((tmp_path / "atlas.json").read_text())
     assert whole.tasks == TASKS == tuple(report["tasks"])
     assert f"{report['nmi']:.4f}" in said
-    assert report["settings"] == {"prompts": 3, "max_new_tokens": 4, "max_prompt_tokens": 300, "seed": 0}
+    assert report["settings"] == {"prompts": 3, "max_new_tokens": 4, "max_prompt_tokens": 300, "seed": 0} | {
+        "untrained_routers": False
+    }
     assert report["task_recovery_chance"] == 0.5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["atlas.json", "atlas.npz"]
 
     asked: list[str] = []
     counted = command.map_task
-    monkeypatch.setattr(command, "map_task", lambda *args: (asked.append(args[1]), counted(*args))[1])
+
+    def noted(*args: Any) -> Atlas:
+        asked.append(args[1])
+        return counted(*args)
+
+    monkeypatch.setattr(command, "map_task", noted)
     assert command.main(arguments(checkpoint, data, tmp_path, tasks=(*TASKS, "ncbi_disease"))) == 0
     assert asked == ["ncbi_disease"], "what is there already is kept"
     Atlas.load(tmp_path / "atlas.npz").of_tasks(["mts_dialog"]).save(tmp_path / "atlas.npz")
@@ -88,6 +96,17 @@ def test_the_command_writes_atlas_and_report_and_goes_on(
     np.testing.assert_array_equal(again.picks, whole.picks)
     assert command.main(arguments(checkpoint, data, tmp_path, "--seed", "1")) == 0
     assert asked[2:] == [*TASKS], "other settings, another atlas"
+
+
+def test_untrained_routers_leave_the_experts_and_make_an_atlas_of_no_adapter(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    before, after = (load(str(checkpoint)).model for _ in range(2))
+    command.draw_routers(after, 3)
+    kept = {name: torch.equal(p, dict(before.named_parameters())[name]) for name, p in after.named_parameters()}
+    assert {name for name, same in kept.items() if not same} == {name for name in kept if ".router." in name}
+    assert command.main(arguments(checkpoint, data, tmp_path, "--untrained-routers")) == 0
+    assert Atlas.load(tmp_path / "atlas.npz").meta["adapter_sha256"] == ""
 
 
 def test_what_cannot_be_mapped_is_said_in_one_line(
@@ -115,3 +134,6 @@ def test_numbers_out_of_range_are_refused(wrong: tuple[str, str], capsys: pytest
     with pytest.raises(SystemExit):
         command.parse(wrong)
     assert "--prompts is 2 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.parse(["--untrained-routers"])
+    assert "needs --out" in capsys.readouterr().err

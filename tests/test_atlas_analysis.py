@@ -116,7 +116,7 @@ def test_a_prompt_of_a_task_sits_nearest_to_it() -> None:
 def test_load_weighs_tasks_alike_and_finds_the_dead() -> None:
     atlas = tiny([[[90, 10, 0], [0, 0, 0]], [[0, 1, 0], [0, 0, 0]]], [0, 1])
     np.testing.assert_allclose(load(atlas)[0, 0], [0.45, 0.55, 0])
-    np.testing.assert_allclose(task_shares(atlas), [[0.9, 0.1, 0], [0, 1, 0]])
+    np.testing.assert_allclose(task_shares(atlas), [[0.9, 0.1, 0.0], [0.0, 1.0, 0.0]])
     assert dead_experts(atlas) == [(0, "mlp", 2, 0.0)]
     assert not dead_experts(fake_atlas())
 

@@ -183,12 +183,7 @@ def test_everything_stands_in_a_desktop_window(page: Page, fake: FakeEngine) -> 
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page) == [0, 0]
-    assert (
-        page.evaluate(
-            "() => { const at = document.querySelector('#atlas'); return at.scrollHeight - at.clientHeight; }"
-        )
-        <= 0
-    )
+    assert page.locator("#atlas").evaluate("at => at.scrollHeight - at.clientHeight") <= 0
     for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#task-map .plot", "#task-nmi .plot"):
         box = page.locator(inside).bounding_box()
         assert box is not None
@@ -214,6 +209,30 @@ def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_s
         page.get_by_role("tab", name=tab).tap()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page)[0] == 0
+
+
+def test_the_atlas_follows_the_choices_and_tells_what_is_under_the_mouse(page: Page, fake: FakeEngine) -> None:
+    fake.play(answer=[" word"] * 9)
+    page.get_by_role("tab", name="Atlas").click()
+    expect(page.locator("#task-place .infolayer")).to_contain_text("Ask something")
+    ask(page, "Where would this sit?")
+    page.wait_for_selector("#send", state="visible")
+    expect(page.locator("#atlas-title.block")).to_contain_text("4 tasks, 20 held-out prompts")
+    expect(page.locator("#task-place .infolayer")).to_contain_text("likeness of the prompt")
+    page.wait_for_function("() => document.querySelector('#task-nmi .js-plotly-plot').data.length === 4")
+    page.locator("#projection label", has_text="up").click()
+    page.wait_for_function("() => document.querySelector('#task-nmi .js-plotly-plot').data.length === 2")
+    page.locator("#show label", has_text="answer").click()
+    expect(page.locator("#task-place .infolayer")).to_contain_text("likeness of the answer")
+    box = page.locator("#task-map .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 16, box["y"] + box["height"] * 1.5 / 7)  # expert 0, the second line
+    expect(page.locator("#task-map .hoverlayer")).to_contain_text("ask (generation), expert 0")
+    with page.expect_download() as saved:
+        page.click("#save-html")
+    assert saved.value.suggested_filename == "molora-atlas.html"
+    page.locator("#projection label", has_text="all").click()
+    page.locator("#show label", has_text="both").click()
 
 
 def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngine) -> None:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from molora import analysis
 from molora.atlas_analysis import place
-from molora.atlas_data import Atlas
+from molora.atlas_data import Atlas, Part
 from molora.errors import MoloraError
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 from viz.figures.atlas import task_name
@@ -24,7 +24,7 @@ def task_place(atlas: Atlas, trace: RoutingTrace | None, *, show: Show = "both",
     Nearness is the cosine of the two routings after the tasks' mean is taken off (`atlas_analysis.similarity`). The
     routing is of the prompt's tokens, or of the answer's with `show` "answer". Atlas and trace are cut alike before.
     """
-    side = "answer" if show == "answer" else "prompt"
+    side: Part = "answer" if show == "answer" else "prompt"
     if trace is None:
         return blank("Ask something to see it here.", height)
     part = trace.select(tokens=trace.phase == (ANSWER if side == "answer" else PROMPT))

@@ -6,7 +6,7 @@ import numpy as np
 
 from molora import analysis
 from molora.atlas_analysis import information, load, place, task_shares
-from molora.atlas_data import PROMPT
+from molora.trace import PROMPT
 from tests.fake_atlas import fake_atlas
 from tests.fakes import fake_trace
 from viz.figures.atlas import task_map
@@ -31,10 +31,10 @@ def test_cells_are_points_from_the_mean_and_families_stand_together() -> None:
 def test_colours_are_centred_on_zero_with_red_for_more() -> None:
     axis = task_map(fake_atlas()).layout.coloraxis
     assert axis.cmin == -axis.cmax
-    scale = diverging_scale()
-    assert scale[0] == (0, f"rgba({LESS},1)")
-    assert scale[-1] == (1, f"rgba({MORE},1)")
-    assert [stop[1].endswith(",0)") for stop in scale if stop[0] == 0.5] == [True, True]
+    stops = [(float(at), colour) for at, colour in diverging_scale()]
+    assert stops[0] == (0.0, f"rgba({LESS},1)")
+    assert stops[-1] == (1.0, f"rgba({MORE},1)")
+    assert [colour.endswith(",0)") for at, colour in stops if at == 0.5] == [True, True]
 
 
 def test_names_are_escaped_and_bounded() -> None:
