@@ -57,7 +57,7 @@ def task_place(atlas: Atlas, trace: RoutingTrace | None, *, show: Show = "both",
             "bargap": 0.25,
             "xaxis": {
                 "title": {"text": f"likeness of the {side}"},
-                "range": [low * 1.3, 1.2],
+                "range": [low - 0.4 if low < 0 else 0, 1.2],
                 "tickvals": [-1, -0.5, 0, 0.5, 1],
                 "fixedrange": True,
             },
