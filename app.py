@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is imported
 
 import gradio as gr
 
+from molora.atlas_data import ATLASES
 from molora.errors import MoloraError
 from viz import assets
 from viz.api import ask_endpoint
+from viz.panels.atlas import atlas_of
 from viz.panels.conversation import ConversationPanel
 from viz.panels.events import MODEL, QUEUE_SIZE
 from viz.panels.frame import foot, head
@@ -96,8 +99,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def build(engine: Engine, *, most_new_tokens: int = 512, reason: str | None = None) -> gr.Blocks:
-    """The page, not yet launched; see `launch`. reason: why `--model auto` chose this model."""
+def build(
+    engine: Engine, *, most_new_tokens: int = 512, reason: str | None = None, atlases: Path = ATLASES
+) -> gr.Blocks:
+    """The page, not yet launched; see `launch`.
+
+    reason: why `--model auto` chose this model; atlases: the folder where its atlas is looked for.
+    """
     info = engine.info
     with gr.Blocks(title="MoLoRA Lens", fill_width=True, analytics_enabled=False) as page:
         state = gr.State(Session(), time_to_live=SESSION_SECONDS)
@@ -107,7 +115,7 @@ def build(engine: Engine, *, most_new_tokens: int = 512, reason: str | None = No
                 with gr.Column(scale=5, min_width=320, elem_id="conversation"):
                     talk = ConversationPanel(engine, assets.example_questions(info.reads_chinese), most_new_tokens)
                 with gr.Column(scale=7, min_width=340, elem_id="routing"):
-                    routing = RoutingPanel(info.num_layers, info.num_experts, info.projections)
+                    routing = RoutingPanel(info.num_layers, info.num_experts, info.projections, atlas_of(info, atlases))
             foot(info)
             notice = Notice()
         talk.wire(state, routing, notice)

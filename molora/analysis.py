@@ -54,13 +54,20 @@ def token_experts(trace: RoutingTrace) -> NDArray[np.int64]:
     return np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1).astype(np.int64)
 
 
-def load(trace: RoutingTrace) -> NDArray[np.float64]:
-    """Each expert's share of all picks [L, P, E]; sums to 1 over E, uniform is 1 / E; NaN where nothing was picked."""
+def pick_counts(trace: RoutingTrace, weighted: bool = False) -> NDArray[np.float64]:
+    """How often each expert was picked [L, P, E]; `weighted`: the sum of the weights it was applied with instead."""
     layers, projections, experts = trace.num_layers, len(trace.projections), trace.num_experts
     picked = trace.expert_ids >= 0  # [T, L, P, K]
     routers = np.arange(layers * projections).reshape(layers, projections, 1)
     cells = np.broadcast_to(routers, picked.shape)[picked] * experts + trace.expert_ids[picked]
-    counts = np.bincount(cells, minlength=layers * projections * experts).reshape(layers, projections, experts)
+    weights = trace.expert_weights[picked] if weighted else None
+    counts = np.bincount(cells, weights, minlength=layers * projections * experts)
+    return counts.astype(np.float64).reshape(layers, projections, experts)
+
+
+def load(trace: RoutingTrace) -> NDArray[np.float64]:
+    """Each expert's share of all picks [L, P, E]; sums to 1 over E, uniform is 1 / E; NaN where nothing was picked."""
+    counts = pick_counts(trace)
     with np.errstate(invalid="ignore"):
         return counts / counts.sum(axis=-1, keepdims=True)
 
@@ -96,9 +103,9 @@ def summarize(trace: RoutingTrace) -> dict[str, Any]:
         pair = most_used_pair(part)
         phases[PHASE_NAMES[value]] = {
             "tokens": len(part),
-            "load": _rounded(_mean(load(part), (0, 1))),
-            "load_by_layer": {name: _rounded(load(part)[:, at]) for at, name in enumerate(trace.projections)},
-            "mean_entropy": _rounded(_mean(entropy(part), None)),
+            "load": rounded(_mean(load(part), (0, 1))),
+            "load_by_layer": {name: rounded(load(part)[:, at]) for at, name in enumerate(trace.projections)},
+            "mean_entropy": rounded(_mean(entropy(part), None)),
             "most_used_pair": None if pair is None else {"experts": pair[:2], "share": round(pair[2], 4)},
         }
     return {
@@ -125,8 +132,8 @@ def _mean(values: NDArray[Any], axis: int | tuple[int, ...] | None) -> NDArray[A
         return np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis)
 
 
-def _rounded(values: NDArray[Any]) -> Any:
+def rounded(values: Any) -> Any:
     """Nested lists of four decimals, None for NaN: JSON has no NaN."""
     if np.ndim(values):
-        return [_rounded(value) for value in values]
+        return [rounded(value) for value in values]
     return None if np.isnan(values) else round(float(values), 4)

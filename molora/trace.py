@@ -5,7 +5,6 @@ Axes: T tokens, L layers, P projections, E experts, K picked.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -14,20 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molora.errors import MoloraError
+from molora.npz import Layout
 
 TEMPLATE, PROMPT, ANSWER = 0, 1, 2
 """Values of `RoutingTrace.phase`: the chat template's own tokens, what was asked, what was answered."""
 
-_ARRAYS = {
-    "token_ids": (np.int32, "T"),
-    "phase": (np.uint8, "T"),
-    "router_logits": (np.float32, "TLPE"),
-    "expert_ids": (np.int16, "TLPK"),
-    "expert_weights": (np.float32, "TLPK"),
-    "layer_indices": (np.int16, "L"),
-}
-_TEXTS = ("token_text", "projections", "meta")
-_FORMAT = 1
+_LAYOUT = Layout(
+    kind="trace",
+    arrays={
+        "token_ids": (np.int32, "T"),
+        "phase": (np.uint8, "T"),
+        "router_logits": (np.float32, "TLPE"),
+        "expert_ids": (np.int16, "TLPK"),
+        "expert_weights": (np.float32, "TLPK"),
+        "layer_indices": (np.int16, "L"),
+    },
+    texts={"token_text": list, "projections": list, "meta": dict},
+    version=1,
+    mend="Save it again.",
+)
 
 
 @dataclass(eq=False)
@@ -54,14 +58,7 @@ class RoutingTrace:
 
     def __post_init__(self) -> None:
         """Raises MoloraError naming both sizes if the shapes do not agree."""
-        sizes: dict[str, int] = {"T": len(self.token_text), "P": len(self.projections)}
-        for name, (_, axes) in _ARRAYS.items():
-            shape = np.shape(getattr(self, name))
-            if len(shape) != len(axes):
-                raise MoloraError(f"{name} has shape {shape}; expected axes [{', '.join(axes)}].")
-            for axis, size in zip(axes, shape, strict=True):
-                if sizes.setdefault(axis, size) != size:
-                    raise MoloraError(f"{name} has {axis} = {size} where the rest of the trace has {sizes[axis]}.")
+        _LAYOUT.check(self, {"T": len(self.token_text), "P": len(self.projections)})
 
     def __len__(self) -> int:
         return len(self.token_text)
@@ -91,9 +88,9 @@ class RoutingTrace:
         projection.
         """
         rows = np.arange(len(self))[tokens] if tokens is not None else np.arange(len(self))
-        cut: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        cut: dict[str, Any] = {name: getattr(self, name) for name in _LAYOUT.arrays}
         if tokens is not None:
-            cut |= {name: cut[name][tokens] for name, (_, axes) in _ARRAYS.items() if axes[0] == "T"}
+            cut |= {name: cut[name][tokens] for name, (_, axes) in _LAYOUT.arrays.items() if axes[0] == "T"}
         names = self.projections
         if layers is not None:
             known = self.layer_indices.tolist()
@@ -112,38 +109,12 @@ class RoutingTrace:
 
     def save(self, path: str | Path | IO[bytes]) -> None:
         """Writes a compressed `.npz` of plain arrays; texts and `meta` are JSON in UTF-8 bytes. No pickle inside."""
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        texts: dict[str, Any] = {
-            name: np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8) for name in _TEXTS
-        }
-        if isinstance(path, (str, Path)):
-            with Path(path).open("wb") as file:  # numpy would add .npz to a name without it
-                np.savez_compressed(file, format=np.int64(_FORMAT), **arrays, **texts)
-        else:
-            np.savez_compressed(path, format=np.int64(_FORMAT), **arrays, **texts)
+        _LAYOUT.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path | IO[bytes]) -> RoutingTrace:
         """Reads what `save` wrote. Raises MoloraError if the file is missing, damaged, or no trace."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in _ARRAYS}
-                texts = {name: json.loads(file[name].tobytes()) for name in _TEXTS}
-                version = int(file["format"])
-        except FileNotFoundError as error:
-            raise MoloraError(f"There is no file {path}.") from error
-        except Exception as error:  # numpy, zipfile, zlib, tokenize and json have a dozen words for damage
-            raise MoloraError(f"{path} is no routing trace, or is damaged ({error}). Save it again.") from error
-        if version != _FORMAT:
-            raise MoloraError(f"{path} has trace format {version}; this version reads {_FORMAT}.")
-        for name, (dtype, _) in _ARRAYS.items():
-            if arrays[name].dtype != dtype:
-                raise MoloraError(f"{path}: {name} is {arrays[name].dtype}; expected {np.dtype(dtype)}.")
-        for name in ("token_text", "projections"):
-            if not isinstance(texts[name], list) or not all(isinstance(text, str) for text in texts[name]):
-                raise MoloraError(f"{path}: {name} is no list of texts.")
-        if not isinstance(texts["meta"], dict):
-            raise MoloraError(f"{path}: meta is no dictionary.")
+        arrays, texts = _LAYOUT.load(path)
         trace = cls(
             **arrays, token_text=texts["token_text"], projections=tuple(texts["projections"]), meta=texts["meta"]
         )

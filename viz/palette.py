@@ -14,6 +14,9 @@ OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "
 ENTROPY = ("#f4f1fa", "#d9cfee", "#b6a1dc", "#9071c4", "#6a45a5", "#472480", "#2a0f57")
 """Certain is light, uniform is dark; lightness falls evenly."""
 
+LESS, MORE = "33,102,172", "178,24,43"
+"""Ends of the diverging scale, blue and red (Brewer's RdBu), as red, green, blue."""
+
 MISSING = "rgba(0,0,0,0)"
 """Where no router has run."""
 
@@ -62,6 +65,11 @@ def discrete_scale(colours: list[str]) -> Stops:
 
 def entropy_scale() -> Stops:
     return [(step / (len(ENTROPY) - 1), colour) for step, colour in enumerate(ENTROPY)]
+
+
+def diverging_scale() -> Stops:
+    """For differences: blue is less, red is more, none is clear, which suits light and dark; set cmin = -cmax."""
+    return [(0, f"rgba({LESS},1)"), (0.5, f"rgba({LESS},0)"), (0.5, f"rgba({MORE},0)"), (1, f"rgba({MORE},1)")]
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -11,12 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import plotly.graph_objects as go
 from playwright.sync_api import Browser, sync_playwright
 
 from app import build
+from molora.atlas_analysis import information
+from molora.atlas_data import ATLASES, Atlas
 from molora.card import stages
 from molora.errors import MoloraError
 from molora.loading import load
+from viz.figures.atlas import task_map
 from viz.figures.loss_curve import loss_curve
 from viz.serve import launch
 
@@ -31,6 +36,7 @@ def main() -> None:
         sys.exit("viz.pictures: Chromium is missing; install your system's package.")
     try:
         engine = load("demo")
+        atlas = Atlas.load(ATLASES / "demo" / "atlas.npz")
     except MoloraError as error:
         sys.exit(f"viz.pictures: {error}")
     address = launch(build(engine), host="127.0.0.1", port=None, block=False)
@@ -38,6 +44,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
         _page(browser, address, ASSETS / "pictures" / "page.png")
         _training(browser, ASSETS / "demo")
+        _atlas(browser, atlas, ASSETS / "pictures" / "atlas.png")
         browser.close()
 
 
@@ -56,11 +63,23 @@ def _page(browser: Browser, address: str, path: Path) -> None:
 
 def _training(browser: Browser, folder: Path) -> None:
     losses = _losses(json.loads((folder / "training.json").read_text()))
-    page = browser.new_page(viewport={"width": 760, "height": 320}, device_scale_factor=2)
-    figure = loss_curve(losses).update_layout(paper_bgcolor="white", width=760)
+    _figure(browser, loss_curve(losses), 320, folder / "training.png")
+
+
+def _atlas(browser: Browser, atlas: Atlas, path: Path) -> None:
+    """The router that tells most about the task, on prompts."""
+    told = information(atlas, "prompt").nmi  # [L, P]
+    layer, at = np.unravel_index(told.argmax(), told.shape)
+    best = atlas.select(layers=[int(atlas.layer_indices[layer])], projections=[atlas.projections[at]])
+    _figure(browser, task_map(best, part="prompt"), 560, path)
+
+
+def _figure(browser: Browser, figure: go.Figure, height: int, path: Path) -> None:
+    page = browser.new_page(viewport={"width": 760, "height": height}, device_scale_factor=2)
+    figure.update_layout(paper_bgcolor="white", width=760, height=height)
     page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
     page.locator(".main-svg").first.wait_for()
-    page.locator(".js-plotly-plot").screenshot(path=folder / "training.png")
+    page.locator(".js-plotly-plot").screenshot(path=path)
     page.close()
 
 

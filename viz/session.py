@@ -9,7 +9,7 @@ from molora.trace import RoutingTrace
 from viz.view import View, shown_tokens
 
 Role = Literal["user", "assistant", "note"]
-Tab = Literal["map", "token", "load"]
+Tab = Literal["map", "token", "load", "atlas"]
 
 
 @dataclass

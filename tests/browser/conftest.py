@@ -22,6 +22,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 import app
+from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, FakeEngine
 from viz.serve import launch
 
@@ -143,10 +144,13 @@ def _wait(url: str, server: subprocess.Popen[str], lines: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stage() -> Iterator[tuple[FakeEngine, str]]:
-    """A page whose answers the tests write, and its address."""
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeEngine, str]]:
+    """A page whose answers the tests write, with a made-up atlas, and its address."""
     fake, port = FakeEngine(info=replace(INFO, num_layers=30)), free_port()
-    page = app.build(fake.engine)
+    atlases = tmp_path_factory.mktemp("atlases")
+    (atlases / "fake").mkdir()
+    fake_atlas(layers=30).save(atlases / "fake" / "atlas.npz")
+    page = app.build(fake.engine, atlases=atlases)
     url = launch(page, host="127.0.0.1", port=port, block=False)
     yield fake, url
     page.close(verbose=False)

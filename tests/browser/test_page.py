@@ -179,11 +179,12 @@ def test_everything_stands_in_a_desktop_window(page: Page, fake: FakeEngine) -> 
     fake.play(answer=[" word", "\n"] * 200)
     ask(page, "Long answer please")
     answered(page)
-    for tab in ("Map", "Token", "Load"):
+    for tab in ("Map", "Token", "Load", "Atlas"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page) == [0, 0]
-    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#load .plot"):
+    assert page.locator("#atlas").evaluate("at => at.scrollHeight - at.clientHeight") <= 0
+    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#task-map .plot", "#task-nmi .plot"):
         box = page.locator(inside).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 900
@@ -204,10 +205,34 @@ def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_s
         box = page.locator(button).bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= 390
-    for tab in ("Token", "Load"):
+    for tab in ("Token", "Load", "Atlas"):
         page.get_by_role("tab", name=tab).tap()
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page)[0] == 0
+
+
+def test_the_atlas_follows_the_choices_and_tells_what_is_under_the_mouse(page: Page, fake: FakeEngine) -> None:
+    fake.play(answer=[" word"] * 9)
+    page.get_by_role("tab", name="Atlas").click()
+    expect(page.locator("#task-place .infolayer")).to_contain_text("Ask something")
+    ask(page, "Where would this sit?")
+    page.wait_for_selector("#send", state="visible")
+    expect(page.locator("#atlas-title.block")).to_contain_text("4 tasks, 20 held-out prompts")
+    expect(page.locator("#task-place .infolayer")).to_contain_text("likeness of the prompt")
+    page.wait_for_function("() => document.querySelector('#task-nmi .js-plotly-plot').data.length === 4")
+    page.locator("#projection label", has_text="up").click()
+    page.wait_for_function("() => document.querySelector('#task-nmi .js-plotly-plot').data.length === 2")
+    page.locator("#show label", has_text="answer").click()
+    expect(page.locator("#task-place .infolayer")).to_contain_text("likeness of the answer")
+    box = page.locator("#task-map .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 16, box["y"] + box["height"] * 1.5 / 7)  # expert 0, the second line
+    expect(page.locator("#task-map .hoverlayer")).to_contain_text("ask (generation), expert 0")
+    with page.expect_download() as saved:
+        page.click("#save-html")
+    assert saved.value.suggested_filename == "molora-atlas.html"
+    page.locator("#projection label", has_text="all").click()
+    page.locator("#show label", has_text="both").click()
 
 
 def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngine) -> None:

@@ -8,7 +8,7 @@ import json
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
@@ -18,6 +18,7 @@ from gradio import networking
 import app
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
+from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, FakeEngine, fake_trace
 from viz import assets, serve
 from viz.figures.style import template
@@ -26,13 +27,16 @@ from viz.panels.routing import RoutingPanel
 from viz.session import Session, Tab
 from viz.view import View
 
+TABS = get_args(Tab)
+
 
 def column(**sizes: int) -> RoutingPanel:
     with gr.Blocks(analytics_enabled=False):
-        return RoutingPanel(sizes.get("layers", 30), sizes.get("experts", 8), INFO.projections)
+        layers = sizes.get("layers", 30)
+        return RoutingPanel(layers, sizes.get("experts", 8), INFO.projections, fake_atlas(layers=layers))
 
 
-@pytest.mark.parametrize("tab", ["map", "token", "load"])
+@pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("colour", ["expert", "weight", "entropy"])
 def test_an_update_of_512_tokens_stays_below_250_kilobytes(tab: Tab, colour: Any) -> None:
     session = Session(trace=fake_trace(512, layers=30, prompt=40), running=True, length=600, tab=tab)
@@ -42,8 +46,8 @@ def test_an_update_of_512_tokens_stays_below_250_kilobytes(tab: Tab, colour: Any
 
 def test_only_the_open_tab_is_drawn() -> None:
     panel, session = column(layers=4), Session(trace=fake_trace(20))
-    closed = {"map": 3, "token": 2, "load": 1}
-    for tab in ("map", "token", "load"):
+    closed: dict[Tab, int] = {"map": 3, "token": 2, "load": 1, "atlas": 4}
+    for tab in TABS:
         session.tab = tab
         skipped = sum(value == gr.skip() for value in panel.draw(session))
         assert skipped == sum(closed.values()) - closed[tab]
@@ -62,7 +66,7 @@ def test_a_model_without_routers_gets_a_page() -> None:
     page = app.build(FakeEngine(info=info).engine)
     assert page.fns
     panel, session = column(layers=4, experts=1), Session(trace=fake_trace(9, projections=(), experts=1, top_k=0))
-    for tab in ("map", "token", "load"):
+    for tab in TABS:
         session.tab = tab
         assert len(panel.draw(session)) == len(panel.outputs)
 
@@ -118,10 +122,10 @@ def test_the_downloads_hold_the_trace(tmp_path: Path) -> None:
     assert json.loads(content)["num_tokens"] == 12
 
 
-@pytest.mark.parametrize("tab", ["map", "token", "load"])
+@pytest.mark.parametrize("tab", TABS)
 def test_the_figure_is_one_file_that_needs_no_network(tab: Tab) -> None:
     session = Session(trace=fake_trace(["<script>", "</script>", " x", " y"], template=0, prompt=2), tab=tab)
-    name, content = unpacked(downloads.figure_file(session))
+    name, content = unpacked(downloads.figure_file(session, column(layers=4).atlas))
     page = content.decode()
     assert name == f"molora-{tab}.html"
     assert len(page) > 3_000_000  # plotly.js is inside

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 
 from molora.analysis import summarize
 from viz.assets import js
+from viz.panels.atlas import AtlasPanel
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
@@ -25,7 +26,8 @@ from viz.session import Session
 
 
 class Downloads:
-    def __init__(self) -> None:
+    def __init__(self, atlas: AtlasPanel) -> None:
+        self._atlas = atlas
         with gr.Row(elem_classes="downloads"):
             self.npz = gr.Button("Trace .npz", size="sm", elem_id="save-npz", min_width=0)
             self.json = gr.Button("Summary .json", size="sm", elem_id="save-json", min_width=0)
@@ -35,7 +37,10 @@ class Downloads:
         )
 
     def wire(self, state: gr.State, notice: Notice) -> None:
-        for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure_file)):
+        def figure(session: Session) -> str:
+            return figure_file(session, self._atlas)
+
+        for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure)):
             button.click(_saver(make), state, [self.file, notice.html], **QUICK)
 
 
@@ -62,13 +67,15 @@ def summary_file(session: Session) -> str:
     return _file("molora-summary.json", "application/json", text.encode())
 
 
-def figure_file(session: Session) -> str:
+def figure_file(session: Session, atlas: AtlasPanel) -> str:
     """The figure of the open tab, with plotly.js inside."""
-    page = standalone(current_figure(session), f"MoLoRA Lens, {session.tab}")
+    page = standalone(current_figure(session, atlas), f"MoLoRA Lens, {session.tab}")
     return _file(f"molora-{session.tab}.html", "text/html", page.encode())
 
 
-def current_figure(session: Session) -> go.Figure:
+def current_figure(session: Session, atlas: AtlasPanel) -> go.Figure:
+    if session.tab == "atlas":
+        return atlas.figure(session)
     if session.tab == "token":
         return TokenPanel.figure(session)
     return LoadPanel.figure(session) if session.tab == "load" else MapPanel.figure(session, False)

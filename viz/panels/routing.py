@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from molora.atlas_data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
+from viz.panels.atlas import AtlasPanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
 from viz.panels.events import QUICK
@@ -23,7 +25,10 @@ from viz.session import Session, Tab
 class RoutingPanel:
     """`draw` gives one value for each of `outputs`."""
 
-    def __init__(self, num_layers: int, num_experts: int, projections: tuple[str, ...]) -> None:
+    def __init__(
+        self, num_layers: int, num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
+    ) -> None:
+        """atlas: the model's, or why there is none."""
         self.controls = Controls(num_layers, projections)
         self.strip = StripPanel(num_experts)
         with gr.Tabs(elem_classes="tabs"):
@@ -33,11 +38,14 @@ class RoutingPanel:
                 self.token = TokenPanel()
             with gr.Tab("Load", id="load") as load_tab:
                 self.load = LoadPanel()
-        self.tabs: dict[Tab, gr.Tab] = {"map": map_tab, "token": token_tab, "load": load_tab}
+            with gr.Tab("Atlas", id="atlas") as atlas_tab:
+                self.atlas = AtlasPanel(atlas)
+        self.tabs: dict[Tab, gr.Tab] = {"map": map_tab, "token": token_tab, "load": load_tab, "atlas": atlas_tab}
         with gr.Row(elem_classes="foot"):
             self.summary = gr.HTML("", elem_id="summary", apply_default_css=False)
-            self.downloads = Downloads()
-        self.outputs = [*self.strip.outputs, *self.map.outputs, *self.token.outputs, *self.load.outputs, self.summary]
+            self.downloads = Downloads(self.atlas)
+        panels = (self.strip, self.map, self.token, self.load, self.atlas)
+        self.outputs = [*(output for panel in panels for output in panel.outputs), self.summary]
 
     def draw(self, session: Session, streaming: bool | None = None) -> list[Any]:
         """Only the open tab is drawn; the others are drawn when they are opened."""
@@ -48,6 +56,7 @@ class RoutingPanel:
             ("map", self.map.outputs, lambda: self.map.draw(session, streaming)),
             ("token", self.token.outputs, lambda: self.token.draw(session)),
             ("load", self.load.outputs, lambda: self.load.draw(session)),
+            ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
             tabs += drawn() if name == session.tab else [gr.skip()] * len(outputs)
         line = ""
