@@ -39,7 +39,7 @@ _SECTIONS = {
 """The headers in words; the most frequent comes first."""
 _CHOICES = tuple(_SECTIONS.values())
 
-_CUT_CHARACTERS = 600
+_CUT_CHARACTERS = 560
 """Enough of a dialogue to tell its section."""
 _WHOLE_CHARACTERS, _NOTE_CHARACTERS = 700, 400
 """For the note, only dialogues that a small model can read whole, with notes that it can write."""

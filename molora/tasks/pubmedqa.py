@@ -17,9 +17,9 @@ from molora.tasks.task import Item, Split, Task
 
 _CHOICES = ("yes", "no", "maybe")
 
-_CONTEXT_CHARACTERS = 700
+_CONTEXT_CHARACTERS = 600
 """The end of the abstract, where the results stand; its conclusion is no part of it."""
-_CONCLUSION_CHARACTERS = 400
+_CONCLUSION_CHARACTERS = 350
 """Longer conclusions are left out: a small model cannot write them."""
 
 _ROWS, _TEST_IDS = "ori_pqal.json", "test_ground_truth.json"
