@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -28,18 +27,18 @@ class Pool(NamedTuple):
     licence: str
 
 
-def shares_of(text: str) -> dict[str, float | None]:
-    """`"pubmedqa=0.6,lab_flag"` -> shares, None where none is given. Raises MoloraError for an unknown task or a share
+def shares_of(text: str) -> dict[str, float]:
+    """`"pubmedqa=0.6,lab_flag"` -> shares, 1 where none is given. Raises MoloraError for an unknown task or a share
     that is no number above 0."""
-    shares: dict[str, float | None] = {}
+    shares = {}
     for part in filter(None, text.split(",")):
         name, _, share = part.strip().partition("=")
         known([name])
         try:
-            shares[name] = float(share) if share else None
+            shares[name] = float(share or 1)
         except ValueError:
             raise MoloraError(f"The share of {name} is {share!r}; a number is expected.") from None
-        if not (shares[name] or 1) > 0:
+        if not shares[name] > 0:
             raise MoloraError(f"The share of {name} is {share!r}; a number above 0 is expected.")
     return shares
 
@@ -47,10 +46,10 @@ def shares_of(text: str) -> dict[str, float | None]:
 def pools_of(tasks: str, data: Path | None, conversations: Path | None, bad_rows: BadRows) -> dict[str, Pool]:
     """Reads everything. A task that was named must be there; of "all", what lacks its source is told and left out.
 
-    A share that nobody gave is the square root of the number of items: large tasks do not drown small ones
-    (temperature 2 of arXiv 1910.10683, section 3.5.2). Raises MoloraError if nothing is left to train on.
+    A share that nobody gave is 1: tasks count alike, as in the mean over tasks that evaluation reports. Raises
+    MoloraError if nothing is left to train on.
     """
-    shares = dict.fromkeys(TASKS, None) if tasks == ALL else shares_of(tasks)
+    shares = dict.fromkeys(TASKS, 1.0) if tasks == ALL else shares_of(tasks)
     built = build(shares, data)
     for name, lack in built.missing.items():
         if tasks != ALL:
@@ -59,8 +58,7 @@ def pools_of(tasks: str, data: Path | None, conversations: Path | None, bad_rows
     pools = {}
     for name, split in built.splits.items():
         train, test = ([as_messages(item) for item in half] for half in split)
-        share = shares[name] or math.sqrt(len(train))
-        pools[name] = Pool(train, test, share, TASKS[name].source, TASKS[name].licence)
+        pools[name] = Pool(train, test, shares[name], TASKS[name].source, TASKS[name].licence)
     if conversations is not None:
         read = read_conversations(conversations, bad_rows)
         for line in read.bad[:20]:
@@ -68,7 +66,7 @@ def pools_of(tasks: str, data: Path | None, conversations: Path | None, bad_rows
         print(
             f"{conversations}: {len(read.train) + len(read.test):,} conversations, {len(read.bad):,} bad rows left out."
         )
-        pools[OWN] = Pool(read.train, read.test, math.sqrt(len(read.train)), conversations.name, "the user's own")
+        pools[OWN] = Pool(read.train, read.test, 1.0, conversations.name, "the user's own")
     if not pools:
         raise MoloraError("There is nothing to train on: name tasks and their --data, or give --conversations.")
     return pools

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.sources import make_mts_dialog, make_pubmedqa
 
 
 def test_shares_are_read_and_refused_by_name() -> None:
-    assert shares_of("pubmedqa=2, ncbi_disease") == {"pubmedqa": 2.0, "ncbi_disease": None}
+    assert shares_of("pubmedqa=2, ncbi_disease") == {"pubmedqa": 2.0, "ncbi_disease": 1.0}
     assert shares_of("") == {}
     with pytest.raises(MoloraError, match=r"There is no task 'x'; known are .*pubmedqa"):
         shares_of("pubmedqa=1,x=2")
@@ -21,10 +20,10 @@ def test_shares_are_read_and_refused_by_name() -> None:
         shares_of("pubmedqa=-1")
 
 
-def test_a_share_that_nobody_gave_is_the_root_of_the_size(tmp_path: Path) -> None:
+def test_pools_hold_conversations_with_their_share_and_licence(tmp_path: Path) -> None:
     make_pubmedqa(tmp_path, 50)
     pools = pools_of("pubmedqa", tmp_path, None, "refuse")
-    assert pools["pubmedqa"].share == math.sqrt(len(pools["pubmedqa"].train))
+    assert pools["pubmedqa"].share == 1
     assert pools["pubmedqa"].licence == "MIT"
     assert pools["pubmedqa"].train[0][-1]["role"] == "assistant"
     assert pools_of("pubmedqa=0.5", tmp_path, None, "refuse")["pubmedqa"].share == 0.5
