@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from molora.chat import Message, encode_turns
+from molora.errors import MoloraError
 from molora.tasks import Item
 
 IGNORED = -100
@@ -49,11 +50,16 @@ def encode(tokenizer: Any, messages: Sequence[Message], max_length: int, task: i
 
 
 def mix(pools: dict[str, list[Example]], shares: dict[str, float], count: int, seed: int) -> list[Example]:
-    """`count` examples by the tasks' shares; each pool is dealt out whole before any of it comes again."""
+    """`count` examples by the tasks' shares; each pool is dealt out whole before any of it comes again.
+
+    Raises MoloraError for an empty pool.
+    """
     rng = random.Random(seed)
     dealt: list[Example] = []
     total = sum(shares.values())
     for name, pool in pools.items():
+        if not pool:
+            raise MoloraError(f"No item of {name} leaves room for its answer: allow longer sequences (--max-length).")
         wanted = round(count * shares[name] / total)
         while wanted > 0:
             dealt += rng.sample(pool, min(wanted, len(pool)))

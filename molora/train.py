@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
     parser.add_argument("--steps", type=int, default=960, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
-    parser.add_argument("--max-length", type=int, default=256, help="tokens a sequence")
+    parser.add_argument("--max-length", type=int, default=320, help="tokens a sequence")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of warm-up and cosine")
     parser.add_argument("--held-out", type=int, default=16, help="held-out items a task")
     parser.add_argument("--save-steps", type=int, default=20, help="steps between resumable states")

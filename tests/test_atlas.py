@@ -21,7 +21,7 @@ from molora.trace import ANSWER, PROMPT
 from molora.wrap import wrap
 from tests.sources import make_mts_dialog, make_ncbi_disease, make_pubmedqa
 
-TASKS = ("pubmedqa", "mts_dialog")
+TASKS = ("pubmedqa", "mts_section")
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +29,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     make_pubmedqa(folder)
     make_mts_dialog(folder)
-    make_ncbi_disease(folder)
+    disease = [[("ataxia", "B-Disease"), (f"number{n}", "O"), (".", "O")] for n in range(12)]
+    make_ncbi_disease(folder, {"train": disease[:6], "devel": disease[6:8], "test": disease[8:]})
     return folder
 
 
 def arguments(checkpoint: Path, data: Path, out: Path, *more: str, tasks: tuple[str, ...] = TASKS) -> list[str]:
     return [
         *("--model", str(checkpoint), "--data", str(data), "--out", str(out), "--tasks", *tasks),
-        *("--prompts", "3", "--max-new-tokens", "4", *more),
+        *("--prompts", "3", "--max-new-tokens", "4", "--max-prompt-tokens", "600", *more),
     ]
 
 
@@ -72,7 +73,7 @@ def test_the_command_writes_atlas_and_report_and_goes_on(
     report = json.loads((tmp_path / "atlas.json").read_text())
     assert whole.tasks == TASKS == tuple(report["tasks"])
     assert f"{report['nmi']:.4f}" in said
-    assert report["settings"] == {"prompts": 3, "max_new_tokens": 4, "max_prompt_tokens": 300, "seed": 0} | {
+    assert report["settings"] == {"prompts": 3, "max_new_tokens": 4, "max_prompt_tokens": 600, "seed": 0} | {
         "untrained_routers": False
     }
     assert report["task_recovery_chance"] == 0.5
@@ -88,7 +89,7 @@ def test_the_command_writes_atlas_and_report_and_goes_on(
     monkeypatch.setattr(command, "map_task", noted)
     assert command.main(arguments(checkpoint, data, tmp_path, tasks=(*TASKS, "ncbi_disease"))) == 0
     assert asked == ["ncbi_disease"], "what is there already is kept"
-    Atlas.load(tmp_path / "atlas.npz").of_tasks(["mts_dialog"]).save(tmp_path / "atlas.npz")
+    Atlas.load(tmp_path / "atlas.npz").of_tasks(["mts_section"]).save(tmp_path / "atlas.npz")
     assert command.main(arguments(checkpoint, data, tmp_path)) == 0
     assert asked == ["ncbi_disease", "pubmedqa"], "an interrupted run goes on"
     again = Atlas.load(tmp_path / "atlas.npz")

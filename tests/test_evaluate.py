@@ -142,7 +142,7 @@ def test_sizes_count_the_adapter_as_trained(engine: Engine) -> None:
     [
         (("--tasks", ","), "No task is named"),
         (("--tasks", "tea"), "no task 'tea'"),
-        (("--tasks", "medquad"), "The task medquad cannot be built: .*medquad"),
+        (("--tasks", "ncbi_disease"), "The task ncbi_disease cannot be built: NCBI disease corpus lacks"),
         (("--systems", "molora,other"), "no system 'other'; known are base, lora_total"),
         (("--items", "0"), "--items is 0"),
         (("--batch-size", "0"), "--batch-size is 0"),
@@ -162,7 +162,7 @@ def test_errors_end_the_command_with_one_line(engine: Engine, data: Path, capsys
 def test_tasks_without_sources_are_left_out_and_told(
     engine: Engine, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate, "TASKS", {name: TASKS[name] for name in ("medquad", "pubmedqa")})
+    monkeypatch.setattr(evaluate, "TASKS", {name: TASKS[name] for name in ("ncbi_disease", "pubmedqa")})
     report = run(parse(arguments(data, "--tasks", "all")), Opened(engine))
     assert list(report["tasks"]) == ["pubmedqa"]
-    assert "left out: medquad" in capsys.readouterr().err
+    assert "left out: ncbi_disease" in capsys.readouterr().err

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from molora.errors import MoloraError
 from molora.examples import IGNORED, Example, as_messages, collate, encode, mix
 from molora.tasks import Item
 from tests.released import make_tokenizer
@@ -53,4 +56,6 @@ def test_mix_keeps_the_shares_and_deals_pools_out_whole() -> None:
     ids = [example.token_ids[0] for example in dealt]
     assert sorted(ids)[:10] == list(range(10)), "each once before any comes again"
     assert all(ids.count(n) in (3, 4) for n in (100, 101, 102))
+    with pytest.raises(MoloraError, match=r"No item of b leaves room .*--max-length"):
+        mix(pools | {"b": []}, {"a": 1.0, "b": 1.0}, 20, seed=0)
     assert dealt == mix(pools, {"a": 1.0, "b": 1.0}, 20, seed=0) != mix(pools, {"a": 1.0, "b": 1.0}, 20, seed=1)

@@ -25,7 +25,7 @@ FREE = [
     Item("哮喘有哪些症状？", "咳嗽"),
     Item("A tight chest and short breath since this morning, what is it?", "Asthma."),
 ]
-WRITE = replace(TASKS["medquad"], name="write", answer_tokens=12)
+WRITE = replace(TASKS["medquad_treatment"], name="write", answer_tokens=12)
 CHOICES = ("yes", "no", "a tight chest and a cough", "咳嗽")
 
 

@@ -44,9 +44,9 @@ def suite(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     data.mkdir()
     make_pubmedqa(data)
     make_mts_dialog(data)
-    tiny = ["--experts=4", "--rank=2", "--alpha=4", "--steps=3", "--batch-size=2", "--seed=5", "--learning-rate=0.01"]
+    tiny = "--experts=4 --rank=2 --alpha=4 --steps=3 --batch-size=2 --seed=5 --learning-rate=0.01 --max-length=600"
     out = ["--tasks=pubmedqa,mts_section", f"--data={data}", f"--out={folder / 'molora'}", f"--base={base}"]
-    run(parse([*tiny, *out]))
+    run(parse([*tiny.split(), *out]))
     return Suite(folder / "molora", folder / "work", data)
 
 

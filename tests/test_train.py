@@ -34,7 +34,7 @@ def arguments(base: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [
         *("--data", str(data), "--out", str(out), "--base", str(base), "--tasks", "pubmedqa=0.5,mts_section=0.5"),
         *("--rank", "2", "--experts", "4", "--batch-size", "4", "--held-out", "4", "--save-steps", "3"),
-        *("--learning-rate", "0.01", *more),
+        *("--learning-rate", "0.01", "--max-length", "600", *more),
     ]
 
 
