@@ -4,19 +4,26 @@ import json
 from pathlib import Path
 
 from molora.card import model_card
+from molora.report import filled
 
-DEMO = Path(__file__).parent.parent / "assets" / "demo"
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "assets" / "demo"
+RESULTS = json.loads((ROOT / "assets" / "results.json").read_text())
 
 
-def test_the_demo_card_says_what_its_training_measured() -> None:
+def test_the_demo_card_says_what_its_training_and_evaluation_measured() -> None:
     training = json.loads((DEMO / "training.json").read_text())
     card = (DEMO / "README.md").read_text()
-    assert card == model_card(training), "made by the training command, not by hand"
+    assert card == filled(model_card(training), RESULTS), "made by the commands, not by hand"
     for name, task in training["tasks"].items():
         assert f"| {name} |" in card
         assert task["loss_after"] < task["loss_base"], "better than the base alone"
 
 
+def test_the_readme_tells_the_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert readme == filled(readme, RESULTS), "run python -m molora.report assets/results.json README.md"
+
+
 def test_the_demo_checkpoint_is_small() -> None:
-    assert sum(path.stat().st_size for path in DEMO.iterdir()) < 30e6
-    assert not list(DEMO.glob("*.bin"))
+    assert sum(path.stat().st_size for path in DEMO.glob("*.safetensors")) < 30e6

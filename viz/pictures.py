@@ -23,6 +23,7 @@ from molora.errors import MoloraError
 from molora.loading import load
 from viz.figures.atlas import task_map
 from viz.figures.loss_curve import loss_curve
+from viz.figures.results import suite_results
 from viz.serve import launch
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -45,6 +46,8 @@ def main() -> None:
         _page(browser, address, ASSETS / "pictures" / "page.png")
         _training(browser, ASSETS / "demo")
         _atlas(browser, atlas, ASSETS / "pictures" / "atlas.png")
+        results = json.loads((ASSETS / "results.json").read_text())
+        _figure(browser, suite_results(results), 420, ASSETS / "pictures" / "results.png")
         browser.close()
 
 
