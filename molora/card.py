@@ -43,9 +43,6 @@ The files are in MING-MOE's released layout, as safetensors.
 The last two columns are losses on the held-out answers: means over their tokens, in nats, of the base alone and of this
 model, on the same items.
 
-## Scores
-By task, on held-out items; the README says what the systems are.
-
 <!-- results-by-task:begin -->
 <!-- results-by-task:end -->
 

@@ -8,13 +8,18 @@ from molora.report import filled
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "assets" / "demo"
-RESULTS = json.loads((ROOT / "assets" / "results.json").read_text())
+RESULTS = ROOT / "assets" / "results.json"
+
+
+def with_results(text: str) -> str:
+    """With the tables of the suite, once it has been run on the shipped adapter."""
+    return filled(text, json.loads(RESULTS.read_text())) if RESULTS.exists() else text
 
 
 def test_the_demo_card_says_what_its_training_and_evaluation_measured() -> None:
     training = json.loads((DEMO / "training.json").read_text())
     card = (DEMO / "README.md").read_text()
-    assert card == filled(model_card(training), RESULTS), "made by the commands, not by hand"
+    assert card == with_results(model_card(training)), "made by the commands, not by hand"
     for name, task in training["tasks"].items():
         assert f"| {name} |" in card
         assert task["loss_after"] < task["loss_base"], "better than the base alone"
@@ -22,7 +27,7 @@ def test_the_demo_card_says_what_its_training_and_evaluation_measured() -> None:
 
 def test_the_readme_tells_the_results() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert readme == filled(readme, RESULTS), "run python -m molora.report assets/results.json README.md"
+    assert readme == with_results(readme), "run python -m molora.report assets/results.json README.md"
 
 
 def test_the_demo_checkpoint_is_small() -> None:
