@@ -95,7 +95,8 @@ def most_used_pair(trace: RoutingTrace) -> tuple[int, int, float] | None:
 
 
 def summarize(trace: RoutingTrace) -> dict[str, Any]:
-    """The trace in a few kilobytes of plain values for JSON: edit, meta, sizes, tokens, and load and entropy by phase."""
+    """The trace in a few kilobytes of plain values for JSON: edit in words (None without one), meta, sizes, tokens, and
+    load and entropy by phase."""
     strongest = token_experts(trace)
     phases = {}
     for value in (PROMPT, ANSWER):
