@@ -95,7 +95,8 @@ def most_used_pair(trace: RoutingTrace) -> tuple[int, int, float] | None:
 
 
 def summarize(trace: RoutingTrace) -> dict[str, Any]:
-    """The trace in a few kilobytes of plain values for JSON: sizes, meta, tokens, and load and entropy by phase."""
+    """The trace in a few kilobytes of plain values for JSON: edit in words (None without one), meta, sizes, tokens, and
+    load and entropy by phase."""
     strongest = token_experts(trace)
     phases = {}
     for value in (PROMPT, ANSWER):
@@ -109,6 +110,7 @@ def summarize(trace: RoutingTrace) -> dict[str, Any]:
             "most_used_pair": None if pair is None else {"experts": pair[:2], "share": round(pair[2], 4)},
         }
     return {
+        "edit": trace.edit or None,
         "meta": trace.meta,
         "num_tokens": len(trace),
         "num_experts": trace.num_experts,

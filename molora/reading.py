@@ -60,16 +60,20 @@ class Reading:
             yield self.read(ids[part], self.text.pieces(ids[part]), phase[part])
 
     def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int]) -> Tensor:
-        """One pass over `ids` after all that was read before; logits [1, V] of the next token.
+        """One pass over `ids` after all that was read before; logits [1, V] of the next token."""
+        return self.read_placed(ids, pieces, phase, logits_to_keep=1)[:, -1]  # [1, V]
+
+    def read_placed(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], **given: Any) -> Tensor:
+        """The same with what else the model is `given`, such as positions and a mask; logits [1, kept, V].
 
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
         batch = torch.tensor([ids], device=self._device)  # [1, N]
         with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
-            output = self._model(input_ids=batch, use_cache=True, logits_to_keep=1, **self._cache)
+            output = self._model(input_ids=batch, use_cache=True, **given, **self._cache)
         self._recorder.append(ids, pieces, phase)
-        return output.logits[:, -1]  # [1, V]
+        return output.logits
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         return self._recorder.trace(meta)

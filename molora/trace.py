@@ -75,6 +75,12 @@ class RoutingTrace:
     def top_k(self) -> int:
         return self.expert_ids.shape[3]
 
+    @property
+    def edit(self) -> str:
+        """The edit that the trace was made under, in words; "" without one."""
+        edit = self.meta.get("edit")
+        return str(edit.get("words") or "unnamed" if isinstance(edit, dict) else edit) if edit else ""
+
     def select(
         self,
         *,

@@ -74,6 +74,8 @@ class FakeEngine:
     seconds_a_token: float = 0.0
     error: Exception | None = None
     info: EngineInfo = INFO
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What its traces tell beside the model"""
     asked: list[Any] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     closed: int = 0
@@ -106,6 +108,7 @@ class FakeEngine:
             experts=self.info.num_experts,
             projections=self.info.projections,
         )
+        whole.meta |= self.meta
         try:
             for count in range(1, len(said) + 1):
                 time.sleep(self.seconds_a_token)

@@ -33,8 +33,9 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
     def ask(
         prompt: str, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
-        """Answers one prompt. Streams {"answer": text so far, "tokens": text of the T tokens read so far,
-        "routed_experts": base64 of a .npy, int16 [T, layers * projections, top_k]}, about three times a second."""
+        """Answers one prompt. Streams {"answer": text so far, "edit": what was changed in the routing, in words, or
+        null, "tokens": text of the T tokens read so far, "routed_experts": base64 of a .npy, int16 [T, layers *
+        projections, top_k]}, about three times a second."""
         try:
             sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(engine.info), seed)
             begun = drawn = time.monotonic()
@@ -46,6 +47,7 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
                         drawn = now
                         yield {
                             "answer": step.text,
+                            "edit": step.trace.edit or None,
                             "tokens": step.trace.token_text,
                             "routed_experts": routed_experts(step.trace),
                         }

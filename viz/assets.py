@@ -13,8 +13,9 @@ PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 """The plotly.js that belongs to the installed plotly.py; it comes with the package, so nothing is fetched."""
 
 
-def css() -> str:
-    return (_ROOT / "css" / "page.css").read_text(encoding="utf-8")
+def css(name: str = "page") -> str:
+    """The text of assets/css/<name>.css."""
+    return (_ROOT / "css" / f"{name}.css").read_text(encoding="utf-8")
 
 
 def js(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from molora.errors import MoloraError
 from molora.sampling import Sampling
+from molora.trace import RoutingTrace
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
@@ -64,6 +65,11 @@ def check_prompt(prompt: str) -> str:
     return text
 
 
+def edit_mark(trace: RoutingTrace) -> str:
+    """What stands beside an answer that was made under an edit."""
+    return f"edited: {trace.edit}" if trace.edit else ""
+
+
 def reply(engine: Engine, session: Session, sampling: Sampling) -> Generator[None]:
     """Answers the session's last question into the session; yields whenever the page should be redrawn.
 
@@ -74,7 +80,7 @@ def reply(engine: Engine, session: Session, sampling: Sampling) -> Generator[Non
     session.waiting, session.running = False, True
     turns = session.turns  # `clear` gives the session another list: what still comes then goes nowhere
     messages = session.messages()
-    session.trace, session.chosen, session.length = None, None, None
+    session.trace, session.opened, session.chosen, session.length = None, "", None, None
     turns.append(Turn("assistant", ""))
     begun = drawn = time.monotonic()
     note = ""
@@ -86,7 +92,7 @@ def reply(engine: Engine, session: Session, sampling: Sampling) -> Generator[Non
                     prompt_rows = len(step.trace) - max(step.num_tokens - 1, 0)
                     session.length = prompt_rows + sampling.max_new_tokens
                     session.trace = step.trace
-                turns[-1].content = step.text
+                turns[-1].content, turns[-1].mark = step.text, edit_mark(step.trace)
                 now = time.monotonic()
                 if session.stopping or now - begun > TIME_LIMIT_SECONDS:
                     note = "Stopped." if session.stopping else f"Stopped after {TIME_LIMIT_SECONDS:.0f} seconds."

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from molora.trace import RoutingTrace
-from viz.view import View, shown_tokens
+from viz.view import Shape, View, shown_tokens
 
 Role = Literal["user", "assistant", "note"]
 Tab = Literal["map", "token", "load", "atlas"]
@@ -18,6 +18,10 @@ class Turn:
 
     role: Role
     content: str
+    mark: str = ""
+    """What must be seen beside the name: the edit that an answer was made under, or whose the words are."""
+    opened: bool = False
+    """Out of a trace that the visitor opened; the model never reads it."""
 
 
 @dataclass
@@ -28,6 +32,10 @@ class Session:
     trace: RoutingTrace | None = None
     """Of the last question and its answer so far; arrays are views on the engine's buffers."""
     view: View = field(default_factory=View)
+    opened: str = ""
+    """Whose trace it is, in words, if it came out of a file."""
+    shape: Shape | None = None
+    """Of the trace that the controls were last made for; None for the model's own."""
     tab: Tab = "map"
     chosen: int | None = None
     """The row the visitor clicked; None follows the last token."""
@@ -54,7 +62,7 @@ class Session:
 
     def messages(self) -> list[dict[str, Any]]:
         """What the model reads: turns without notes. A question that got no answer at all is left out."""
-        spoken = [turn for turn in self.turns if turn.role != "note"]
+        spoken = [turn for turn in self.turns if turn.role != "note" and not turn.opened]
         kept = [
             turn
             for turn, after in zip(spoken, [*spoken[1:], None], strict=True)
@@ -69,14 +77,26 @@ class Session:
     def retract(self) -> str | None:
         """Takes the last question and all that followed it off the conversation and returns it; None without one."""
         for at in range(len(self.turns) - 1, -1, -1):
-            if self.turns[at].role == "user":
+            if self.turns[at].role == "user" and not self.turns[at].opened:
                 question = self.turns[at].content
                 del self.turns[at:]
                 return question
         return None
 
+    def open(self, trace: RoutingTrace, turns: list[Turn], words: str) -> None:
+        """Shows a trace out of a file, and what was said in it in place of an earlier file's; the conversation stays.
+
+        words: whose trace it is.
+        """
+        self.turns = [turn for turn in self.turns if not turn.opened] + turns
+        self.trace, self.opened, self.chosen, self.length = trace, words, None, None
+
+    def kept(self) -> list[tuple[str, ...]]:
+        """(role, text, mark) of what belongs to the trace: the conversation, or what the opened file says."""
+        return [(turn.role, turn.content, turn.mark) for turn in self.turns if turn.opened == bool(self.opened)]
+
     def clear(self) -> None:
         """An empty conversation; what the visitor chose to see stays."""
-        self.turns, self.trace, self.chosen, self.length = [], None, None, None
+        self.turns, self.trace, self.opened, self.chosen, self.length = [], None, "", None, None
         self.waiting = False
         self.stopping = self.running

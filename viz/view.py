@@ -17,6 +17,20 @@ Colour = Literal["expert", "weight", "entropy"]
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What can be chosen from in a trace, and how many experts have a colour."""
+
+    layers: tuple[int, ...]
+    """The model's own numbers"""
+    projections: tuple[str, ...]
+    num_experts: int
+
+    @classmethod
+    def of(cls, trace: RoutingTrace) -> Shape:
+        return cls(tuple(trace.layer_indices.tolist()), trace.projections, trace.num_experts)
+
+
+@dataclass(frozen=True)
 class View:
     """None means all. Applies to every figure of a page alike."""
 

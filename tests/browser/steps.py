@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Download, Page
 
 BUSY_MS = 90_000
 """Patience for an answer of the demo model on a machine that does other work as well."""
@@ -23,6 +23,14 @@ def answered(page: Page) -> None:
     page.wait_for_function(
         "() => document.querySelector('#map .js-plotly-plot').data.some(part => part.customdata)", timeout=BUSY_MS
     )
+
+
+def save(page: Page, kind: str) -> Download:
+    """Chooses a kind of file (npz, csv, ...) from the download menu."""
+    with page.expect_download() as saved:
+        page.click("#download")
+        page.click(f"#save-{kind}")
+    return saved.value
 
 
 def columns(page: Page) -> int:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from molora.trace import ANSWER, RoutingTrace
 from tests.browser.conftest import OpenPage, Tab, opened
-from tests.browser.steps import BUSY_MS, answered, ask, buttons, click_cell, columns
+from tests.browser.steps import BUSY_MS, answered, ask, buttons, click_cell, columns, save
 
 
 @dataclass
@@ -129,10 +129,9 @@ def test_choices_change_the_map(page: Page) -> None:
 def test_downloads_open_and_load(page: Page, open_page: OpenPage, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Map").click()
     for name, suffix in (("npz", "trace.npz"), ("json", "summary.json"), ("html", "map.html")):
-        with page.expect_download() as saved:
-            page.click(f"#save-{name}")
-        assert saved.value.suggested_filename == f"molora-{suffix}"
-        saved.value.save_as(tmp_path / suffix)
+        saved = save(page, name)
+        assert saved.suggested_filename == f"molora-{suffix}"
+        saved.save_as(tmp_path / suffix)
     trace = RoutingTrace.load(tmp_path / "trace.npz")
     assert len(trace) == buttons(page)
     said = "".join(text for text, phase in zip(trace.token_text, trace.phase, strict=True) if phase == ANSWER)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from molora.errors import MoloraError
 from tests.browser.conftest import PHONE, OpenPage, Tab, opened
-from tests.browser.steps import answered, ask, click_cell, columns
+from tests.browser.steps import answered, ask, click_cell, columns, save
 from tests.fakes import FakeEngine
 from viz.chat import MAX_PROMPT_CHARS
 
@@ -142,6 +142,7 @@ def test_what_cannot_be_asked_stays_in_the_box(page: Page, fake: FakeEngine) -> 
     assert page.input_value("#prompt textarea") == enormous
     page.click("#retry")
     expect(page.get_by_role("alert")).to_contain_text("no question")
+    page.click("#download")
     page.click("#save-npz")
     expect(page.get_by_role("alert")).to_contain_text("nothing to save")
     ask(page, "First")
@@ -184,7 +185,15 @@ def test_everything_stands_in_a_desktop_window(page: Page, fake: FakeEngine) -> 
         page.wait_for_selector(f"#{tab.lower()} .js-plotly-plot")
         assert overflow(page) == [0, 0]
     assert page.locator("#atlas").evaluate("at => at.scrollHeight - at.clientHeight") <= 0
-    for inside in ("#summary.block", "#save-html", "#send", "#foot.block", "#task-map .plot", "#task-nmi .plot"):
+    for inside in (
+        "#summary.block",
+        "#open-trace",
+        "#download",
+        "#send",
+        "#foot.block",
+        "#task-map .plot",
+        "#task-nmi .plot",
+    ):
         box = page.locator(inside).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 900
@@ -201,7 +210,7 @@ def test_a_phone_stacks_the_columns_and_scrolls_one_way(fake: FakeEngine, open_s
     assert strip is not None
     assert strip["y"] > send["y"] + send["height"]
     assert strip["x"] + strip["width"] <= 390
-    for button in ("#save-html", "#colour label:last-of-type"):
+    for button in ("#open-trace", "#download", "#colour label:last-of-type"):
         box = page.locator(button).bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= 390
@@ -228,9 +237,7 @@ def test_the_atlas_follows_the_choices_and_tells_what_is_under_the_mouse(page: P
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 16, box["y"] + box["height"] * 1.5 / 7)  # expert 0, the second line
     expect(page.locator("#task-map .hoverlayer")).to_contain_text("ask (generation), expert 0")
-    with page.expect_download() as saved:
-        page.click("#save-html")
-    assert saved.value.suggested_filename == "molora-atlas.html"
+    assert save(page, "html").suggested_filename == "molora-atlas.html"
     page.locator("#projection label", has_text="all").click()
     page.locator("#show label", has_text="both").click()
 
@@ -246,10 +253,10 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngin
         seen.add(
             page.evaluate(
                 "() => document.activeElement.closest('#send, #retry, #clear, #layers, #projection, #show, #colour,"
-                " #strip, .tabs, #save-npz, #save-json, #save-html, #theme-toggle')?.id || 'tabs'"
+                " #strip, .tabs, #open-trace, #download, #theme-toggle')?.id || 'tabs'"
             )
         )
-    expected = "send retry clear layers projection show colour strip tabs save-npz save-json save-html theme-toggle"
+    expected = "send retry clear layers projection show colour strip tabs open-trace download theme-toggle"
     assert set(expected.split()) <= seen
 
 

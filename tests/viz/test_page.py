@@ -12,18 +12,23 @@ from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
+import pandas as pd
 import pytest
 from gradio import networking
 
 import app
 from molora.errors import MoloraError
+from molora.sampling import Sampling
 from molora.trace import RoutingTrace
 from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, FakeEngine, fake_trace
 from viz import assets, serve
+from viz.api import ask_endpoint
+from viz.chat import reply
 from viz.figures.style import template
 from viz.panels import downloads
 from viz.panels.routing import RoutingPanel
+from viz.report import trace_of
 from viz.session import Session, Tab
 from viz.view import View
 
@@ -50,7 +55,7 @@ def test_only_the_open_tab_is_drawn() -> None:
     for tab in TABS:
         session.tab = tab
         skipped = sum(value == gr.skip() for value in panel.draw(session))
-        assert skipped == sum(closed.values()) - closed[tab]
+        assert skipped == sum(closed.values()) - closed[tab] + 3  # controls and legend fit already
 
 
 def test_hover_texts_come_with_the_last_update_only() -> None:
@@ -120,6 +125,29 @@ def test_the_downloads_hold_the_trace(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.expert_ids, session.trace.expert_ids)
     name, content = unpacked(downloads.summary_file(session))
     assert json.loads(content)["num_tokens"] == 12
+    name, content = unpacked(downloads.table_file(session))
+    assert name == "molora-table.csv"
+    assert len(pd.read_csv(io.BytesIO(content))) == session.trace.expert_ids.size
+    name, content = unpacked(downloads.report_file(session))
+    assert name == "molora-report.html"
+    assert trace_of(content.decode()).token_text == session.trace.token_text
+
+
+@pytest.mark.parametrize("tab", ["map", "token", "load"])
+def test_an_edit_is_marked_wherever_the_answer_goes(tab: Tab) -> None:
+    fake, session = FakeEngine(meta={"edit": {"words": "without expert 3", "rules": []}}), Session(tab=tab)
+    session.ask("Why?")
+    for _ in reply(fake.engine, session, Sampling()):
+        pass
+    panel = column(layers=4)
+    assert session.turns[-1].mark == "edited: without expert 3"
+    assert "Edited: without expert 3" in str(panel.draw(session))
+    for make in (downloads.table_file, downloads.summary_file, downloads.report_file):
+        assert "without expert 3" in unpacked(make(session))[1].decode()
+    assert "edited: without expert 3" in downloads.current_figure(session, panel.atlas).to_json()
+    assert list(ask_endpoint(fake.engine, 16)("Why?"))[-1]["edit"] == "without expert 3"
+    plain = FakeEngine()
+    assert list(ask_endpoint(plain.engine, 16)("Why?"))[-1]["edit"] is None
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -160,8 +188,6 @@ def test_the_number_of_tokens_must_be_one(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_error_of_the_engine_is_one_of_the_endpoint() -> None:
-    from viz.api import ask_endpoint
-
     refused = ask_endpoint(FakeEngine(error=MoloraError("Too long.")).engine, 16)
     with pytest.raises(gr.Error, match=r"Too long\."):
         list(refused("Why?"))
@@ -170,8 +196,6 @@ def test_error_of_the_engine_is_one_of_the_endpoint() -> None:
 
 
 def test_the_endpoint_gives_experts_layer_by_layer() -> None:
-    from viz.api import ask_endpoint
-
     fake = FakeEngine(answer=[" a"] * 5)
     last = list(ask_endpoint(fake.engine, 16)("Why not?", max_new_tokens=4))[-1]
     ids = np.load(io.BytesIO(base64.b64decode(last["routed_experts"])), allow_pickle=False)

@@ -8,16 +8,19 @@ from html import escape
 _NAMES = {"user": "You", "assistant": "Model", "note": ""}
 
 
-def conversation(turns: Sequence[tuple[str, str]], *, writing: bool = False) -> str:
-    """HTML of (role, text) turns; roles are user, assistant and note.
+def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False) -> str:
+    """HTML of (role, text) or (role, text, mark) turns; roles are user, assistant and note.
+
+    mark: what must be seen beside the name, such as the edit that an answer was made under.
 
     writing: whether an answer is being written, which the last turn then shows.
     """
     parts = []
-    for at, (role, text) in enumerate(turns):
+    for at, (role, text, *marks) in enumerate(turns):
         last = at == len(turns) - 1
         caret = '<span class="caret" aria-hidden="true"></span>' if writing and last and role == "assistant" else ""
-        who = f'<span class="who">{_NAMES[role]}</span>' if _NAMES[role] else ""
+        marked = "".join(f' <span class="mark">{escape(mark)}</span>' for mark in marks if mark)
+        who = f'<span class="who">{_NAMES[role]}{marked}</span>' if _NAMES[role] else ""
         parts.append(f'<div class="turn {role}">{who}<div class="said" dir="auto">{escape(text)}{caret}</div></div>')
     if writing and turns and turns[-1][0] != "assistant":
         parts.append('<div class="turn note"><div class="said">Waiting for the model…</div></div>')

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from molora import analysis
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
-from viz.figures.style import blank, figure, layer_axis, note
+from viz.figures.style import blank, figure, layer_axis, mark_edit, note
 from viz.palette import expert_colours
 
 SIDES = ((PROMPT, "prompt"), (ANSWER, "answer"))
@@ -113,6 +113,7 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
             font={"size": 10},
         )
     )
+    mark_edit(layout, trace)
     return figure(height, data, layout)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from molora import analysis
 from molora.trace import ANSWER, RoutingTrace
 from viz import palette
-from viz.figures.style import blank, figure, layer_axis, note, short, visible
+from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
 from viz.view import Colour, Show, shown_tokens
 
 ENTROPY_STEPS = 250
@@ -91,6 +91,7 @@ def routing_map(
     # The reader's zoom holds for as long as the axes mean the same.
     layout["uirevision"] = f"{show} {','.join(layers)} {','.join(trace.projections)}"
     layout["annotations"], layout["shapes"] = _marks(trace, first, last)
+    mark_edit(layout, trace)
     if selected is not None and kept[selected]:
         layout["shapes"].append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,6 +15,7 @@ FONT = (
     "'IBM Plex Sans', ui-sans-serif, system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
 )
 
+_EDIT_CHARACTERS = 90
 _SHORT = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 _GLYPHS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
@@ -97,6 +99,18 @@ def blank(text: str, height: int) -> go.Figure:
 def note(text: str, **where: Any) -> dict[str, Any]:
     """An annotation without an arrow."""
     return {"text": text, "showarrow": False, **where}
+
+
+def mark_edit(layout: dict[str, Any], trace: RoutingTrace) -> None:
+    """Writes the trace's edit over the figure, in a line of its own, so that every picture of it says it too."""
+    if not trace.edit:
+        return
+    words = trace.edit if len(trace.edit) <= _EDIT_CHARACTERS else trace.edit[: _EDIT_CHARACTERS - 1] + "…"
+    text = f"<b>edited: {escape(words)}</b>"
+    layout["margin"]["t"] += 16
+    layout["annotations"].append(
+        note(text, xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom", yshift=15)
+    )
 
 
 def layer_axis(trace: RoutingTrace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from molora import analysis
 from molora.trace import RoutingTrace
 from viz import palette
 from viz.figures.map import weight_level
-from viz.figures.style import blank, figure, layer_axis, note, short, visible
+from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
 
 GREYS = 6
 
@@ -69,6 +69,8 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
         layout["annotations"].append(
             note(name, xref=f"x{number} domain", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom")
         )
+    if not compact:  # under the map, which says it
+        mark_edit(layout, trace)
     return figure(height, data, layout)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from viz.figures.place import task_place
 from viz.figures.style import blank
 from viz.panels.plot import packed, plot
 from viz.session import Session
+from viz.view import View
 
 if TYPE_CHECKING:
     from molora.engine import EngineInfo
@@ -79,9 +81,12 @@ class AtlasPanel:
         return task_map(_cut(self.atlas, session), part=session.view.show, height=MAP_HEIGHT)
 
     def _drawn(self, atlas: Atlas, session: Session) -> tuple[str, go.Figure, go.Figure, go.Figure]:
-        view = session.view
+        view = _view(atlas, session)
         try:
-            trace = None if session.trace is None else view.cut(session.trace)
+            trace = None if session.trace is None else session.view.cut(session.trace)
+            adapter = None if trace is None else trace.meta.get("adapter_sha256")
+            if adapter not in (None, atlas.meta.get("adapter_sha256")):
+                raise MoloraError("This trace is of another model than the atlas.")
             near = task_place(_cut(atlas, session), trace, show=view.show, height=PLACE_HEIGHT)
         except MoloraError as error:
             near = blank(escape(str(error)), PLACE_HEIGHT)
@@ -93,11 +98,20 @@ class AtlasPanel:
 
 def _cut(atlas: Atlas, session: Session) -> Atlas:
     """For the layers and projections of the view."""
-    view = session.view
+    view = _view(atlas, session)
     return atlas.select(
         layers=None if view.layers is None else list(view.layers),
         projections=None if view.projections is None else list(view.projections),
     )
+
+
+def _view(atlas: Atlas, session: Session) -> View:
+    """The session's; all of the atlas where that chooses what only a trace out of a file has."""
+    view = session.view
+    layers, projections = set(view.layers or ()), set(view.projections or ())
+    if layers <= set(atlas.layer_indices.tolist()) and projections <= set(atlas.projections):
+        return view
+    return replace(view, layers=None, projections=None)
 
 
 def _title(atlas: Atlas, session: Session) -> str:

@@ -99,6 +99,15 @@ class ConversationPanel:
 
         self.clear.click(cleared, state, page, **QUICK)
 
+        def opened(session: Session, event: gr.EventData) -> list[Any]:
+            try:
+                routing.opening.opened(session, event)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * len(page)]
+            return ["", *self._talk(session), *routing.draw(session)]
+
+        routing.opening.button.opened(opened, state, [notice.html, *page], **QUICK)
+
     def _sent(self, session: Session, prompt: str | None) -> list[Any]:
         """What cannot be sent stays in the box, and a message says why."""
         try:
@@ -134,7 +143,7 @@ class ConversationPanel:
 
     def _talk(self, session: Session) -> list[Any]:
         """The log, and Send or Stop, whichever makes sense."""
-        turns = [(turn.role, turn.content) for turn in session.turns]
+        turns = [(turn.role, turn.content, turn.mark) for turn in session.turns]
         shown = conversation(turns, writing=session.busy) if turns else self._welcome()
         return [shown, gr.update(visible=not session.busy), gr.update(visible=session.busy)]
 

@@ -1,4 +1,4 @@
-"""Downloads: the trace as .npz, its summary as .json, the figure as HTML that works offline.
+"""Downloads, in one menu: trace, table, summary, the figure at hand, and a report that holds them all.
 
 Files are made in memory and saved by the browser: nothing a visitor typed is written to the server's disk.
 """
@@ -9,12 +9,15 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
 from molora.analysis import summarize
+from molora.export import write_csv
+from molora.trace import RoutingTrace
 from viz.assets import js
 from viz.panels.atlas import AtlasPanel
 from viz.panels.events import QUICK
@@ -22,55 +25,92 @@ from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
 from viz.panels.notice import Notice
 from viz.panels.token import TokenPanel
+from viz.report import report
 from viz.session import Session
+
+_ITEMS = {
+    "report": ("Report", ".html", "question, answer, figures, settings and the trace in one page"),
+    "npz": ("Trace", ".npz", "every number, for numpy, and to open here again"),
+    "csv": ("Table", ".csv", "a row for each expert picked"),
+    "json": ("Summary", ".json", "load and entropy by phase and layer"),
+    "html": ("Figure", ".html", "the open tab's, to zoom and hover"),
+    "svg": ("Figure", ".svg", "the open tab's, for print"),
+    "png": ("Figure", ".png", "the open tab's, as it is on the screen"),
+}
 
 
 class Downloads:
+    """The button and its menu; their event is `save`, with `file`, one of the kinds above."""
+
     def __init__(self, atlas: AtlasPanel) -> None:
-        self._atlas = atlas
-        with gr.Row(elem_classes="downloads"):
-            self.npz = gr.Button("Trace .npz", size="sm", elem_id="save-npz", min_width=0)
-            self.json = gr.Button("Summary .json", size="sm", elem_id="save-json", min_width=0)
-            self.html = gr.Button("Figure .html", size="sm", elem_id="save-html", min_width=0)
-        self.file = gr.HTML(
-            "", html_template="", js_on_load=js("download"), elem_classes="unseen", apply_default_css=False
+        items = "".join(
+            f'<button type="button" id="save-{kind}" data-file="{kind}" title="{title}">{what} <b>{suffix}</b></button>'
+            for kind, (what, suffix, title) in _ITEMS.items()
         )
+        self.menu = gr.HTML(
+            "",
+            html_template=(
+                '<button type="button" id="download" aria-expanded="false" aria-controls="download-menu">Download '
+                '<span aria-hidden="true">▾</span></button>'
+                f'<div id="download-menu" role="group" aria-label="Files" hidden>{items}</div>'
+            ),
+            js_on_load=js("download"),
+            elem_classes="choice",
+            apply_default_css=False,
+        )
+        self._makers: dict[str, Callable[[Session], str]] = {
+            "report": report_file,
+            "npz": trace_file,
+            "csv": table_file,
+            "json": summary_file,
+            "html": partial(figure_file, atlas=atlas),
+            "svg": partial(picture, kind="svg"),
+            "png": partial(picture, kind="png"),
+        }
 
     def wire(self, state: gr.State, notice: Notice) -> None:
-        def figure(session: Session) -> str:
-            return figure_file(session, self._atlas)
+        self.menu.save(self._save, state, [self.menu, notice.html], **QUICK)
 
-        for button, make in ((self.npz, trace_file), (self.json, summary_file), (self.html, figure)):
-            button.click(_saver(make), state, [self.file, notice.html], **QUICK)
-
-
-def _saver(make: Callable[[Session], str]) -> Callable[[Session], list[Any]]:
-    def save(session: Session) -> list[Any]:
-        if session.trace is None:
+    def _save(self, session: Session, event: gr.EventData) -> list[Any]:
+        make = self._makers.get(str(event.file))
+        if session.trace is None or make is None:
             return [gr.skip(), Notice.of("There is nothing to save yet: ask something first.")]
         return [make(session), ""]
 
-    return save
-
 
 def trace_file(session: Session) -> str:
-    """The files need a session with a trace."""
-    assert session.trace is not None
+    """This and the other files need a session with a trace."""
     buffer = io.BytesIO()
-    session.trace.save(buffer)
+    _trace(session).save(buffer)
     return _file("molora-trace.npz", "application/octet-stream", buffer.getvalue())
 
 
+def table_file(session: Session) -> str:
+    buffer = io.BytesIO()
+    write_csv(_trace(session), buffer)
+    return _file("molora-table.csv", "text/csv", buffer.getvalue())
+
+
 def summary_file(session: Session) -> str:
-    assert session.trace is not None
-    text = json.dumps(summarize(session.trace), ensure_ascii=False, indent=1)
+    text = json.dumps(summarize(_trace(session)), ensure_ascii=False, indent=1)
     return _file("molora-summary.json", "application/json", text.encode())
+
+
+def report_file(session: Session) -> str:
+    """What was said and the whole trace; the selected token and the map's colour are those on the page."""
+    page = report(_trace(session), session.kept(), selected=session.selected, colour=session.view.colour)
+    return _file("molora-report.html", "text/html", page.encode())
 
 
 def figure_file(session: Session, atlas: AtlasPanel) -> str:
     """The figure of the open tab, with plotly.js inside."""
     page = standalone(current_figure(session, atlas), f"MoLoRA Lens, {session.tab}")
     return _file(f"molora-{session.tab}.html", "text/html", page.encode())
+
+
+def picture(session: Session, kind: str) -> str:
+    """The browser draws the figure that it shows."""
+    return json.dumps({"name": f"molora-{session.tab}.{kind}", "kind": kind, "content": None})
 
 
 def current_figure(session: Session, atlas: AtlasPanel) -> go.Figure:
@@ -92,6 +132,11 @@ def standalone(drawn: go.Figure, title: str) -> str:
         default_height="92vh",
         config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""},
     ).replace("<head>", f"<head><title>{title}</title>", 1)
+
+
+def _trace(session: Session) -> RoutingTrace:
+    assert session.trace is not None
+    return session.trace
 
 
 def _file(name: str, kind: str, content: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,9 +19,11 @@ from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
 from viz.panels.notice import Notice
+from viz.panels.opening import Opening
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
 from viz.session import Session, Tab
+from viz.view import Shape
 
 
 class RoutingPanel:
@@ -29,7 +33,8 @@ class RoutingPanel:
         self, num_layers: int, num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
     ) -> None:
         """atlas: the model's, or why there is none."""
-        self.controls = Controls(num_layers, projections)
+        self.shape = Shape(tuple(range(num_layers)), projections, num_experts)
+        self.controls = Controls(self.shape)
         self.strip = StripPanel(num_experts)
         with gr.Tabs(elem_classes="tabs"):
             with gr.Tab("Map", id="map") as map_tab:
@@ -43,12 +48,16 @@ class RoutingPanel:
         self.tabs: dict[Tab, gr.Tab] = {"map": map_tab, "token": token_tab, "load": load_tab, "atlas": atlas_tab}
         with gr.Row(elem_classes="foot"):
             self.summary = gr.HTML("", elem_id="summary", apply_default_css=False)
-            self.downloads = Downloads(self.atlas)
+            with gr.Row(elem_classes="files"):
+                self.opening = Opening()
+                self.downloads = Downloads(self.atlas)
         panels = (self.strip, self.map, self.token, self.load, self.atlas)
-        self.outputs = [*(output for panel in panels for output in panel.outputs), self.summary]
+        drawn = [*(output for panel in panels for output in panel.outputs), self.summary]
+        self.outputs = [*drawn, *self.controls.outputs, self.strip.legend]
 
     def draw(self, session: Session, streaming: bool | None = None) -> list[Any]:
         """Only the open tab is drawn; the others are drawn when they are opened."""
+        fitted = self._fit(session)
         session = copy(session)  # an answer may be running: every figure shows the same moment
         streaming = session.running if streaming is None else streaming
         tabs: list[Any] = []
@@ -62,7 +71,18 @@ class RoutingPanel:
         line = ""
         if session.trace is not None:
             line = summary_line(session.view.cut(session.trace), show=session.view.show)
-        return [*self.strip.draw(session), *tabs, line]
+        if session.opened:
+            line = f'<b class="mark">{escape(session.opened)}</b>{line}'
+        return [*self.strip.draw(session), *tabs, line, *fitted]
+
+    def _fit(self, session: Session) -> list[Any]:
+        """Controls and legend for the trace at hand, where they are for one of another shape."""
+        shape = self.shape if session.trace is None else Shape.of(session.trace)
+        if shape == (session.shape or self.shape):
+            return [gr.skip()] * 3
+        session.shape = shape
+        session.view = replace(session.view, layers=None, projections=None)
+        return [*self.controls.offered(shape), StripPanel.head(shape.num_experts)]
 
     def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""

@@ -16,11 +16,7 @@ class StripPanel:
     """Its event: `pick`, with `row`."""
 
     def __init__(self, num_experts: int) -> None:
-        gr.HTML(
-            f'<span class="caption">Tokens, each in the colour of its top expert</span>{expert_legend(num_experts)}',
-            elem_classes="strip-head",
-            apply_default_css=False,
-        )
+        self.legend = gr.HTML(self.head(num_experts), elem_classes="strip-head", apply_default_css=False)
         self.strip = gr.HTML(
             self.draw(Session())[0],
             html_template='<div class="scroller">${value}</div>',
@@ -29,6 +25,11 @@ class StripPanel:
             apply_default_css=False,
         )
         self.outputs = [self.strip]
+
+    @staticmethod
+    def head(num_experts: int) -> str:
+        """The legend's value: colours for so many experts."""
+        return f'<span class="caption">Tokens, each in the colour of its top expert</span>{expert_legend(num_experts)}'
 
     def draw(self, session: Session) -> list[Any]:
         if session.trace is None:

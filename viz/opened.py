@@ -1,0 +1,64 @@
+"""A file that a visitor opens: a trace, or a report that holds one; and what was said in it.
+
+The file comes as base64 from the browser's memory, is bounded before it is unpacked, and never touches the disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from itertools import groupby
+
+from molora.errors import MoloraError
+from molora.opening import MAX_BYTES, is_npz, open_trace
+from molora.trace import ANSWER, TEMPLATE, RoutingTrace
+from viz.report import trace_of
+from viz.session import Role, Session, Turn
+
+_MODEL_CHARACTERS = 80
+_ROLES = re.compile(r"system|user|assistant")
+
+
+def read_file(name: str, content: str) -> RoutingTrace:
+    """The trace in a `.npz` or in a report. Raises MoloraError for anything else and for more than 64 MB."""
+    if len(content) > MAX_BYTES * 4 // 3 + 4:
+        raise MoloraError(f"{name[:80]} is too large; up to {MAX_BYTES >> 20} MB can be opened.")
+    try:
+        raw = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MoloraError(f"{name[:80]} did not arrive whole. Open it again.") from error
+    if is_npz(raw):
+        return open_trace(raw, name)
+    try:
+        return trace_of(raw.decode("utf-8"), name)
+    except UnicodeDecodeError as error:
+        raise MoloraError(f"{name[:80]} is neither a trace (.npz) nor a report (.html) of this program.") from error
+
+
+def show(session: Session, trace: RoutingTrace, name: str) -> None:
+    """Puts the trace and what was said in it on the visitor's page, marked as not this model's."""
+    model = str(trace.meta.get("model", "unknown"))[:_MODEL_CHARACTERS]
+    mark = "imported" + (f", edited: {trace.edit}" if trace.edit else "")
+    turns = [Turn(role, text, "" if role == "note" else mark, opened=True) for role, text in said(trace)]
+    note = (
+        f"Imported from {name[:80]}: a trace of the model {model} with {trace.num_layers} layers × "
+        f"{len(trace.projections)}, {trace.num_experts} experts, top-{trace.top_k}. It is no part of this "
+        "conversation, and the model does not read it."
+    )
+    session.open(trace, [*turns, Turn("note", note, opened=True)], f"Imported, model {model}")
+
+
+def said(trace: RoutingTrace) -> list[tuple[Role, str]]:
+    """(role, text) of the conversation in a trace. Roles are the last that the chat template named before a text."""
+    turns: list[tuple[Role, str]] = []
+    named = "user"
+    for phase, rows in groupby(range(len(trace)), key=lambda row: int(trace.phase[row])):
+        text = "".join(trace.token_text[row] for row in rows)
+        if phase == TEMPLATE:
+            named = next(reversed(_ROLES.findall(text)), "user")
+        elif phase == ANSWER or named == "assistant":
+            turns.append(("assistant", text))
+        else:
+            turns.append(("user", text) if named == "user" else ("note", f"System: {text}"))
+    return turns

@@ -1,0 +1,39 @@
+"""Open trace: a file of the visitor's, read in the browser, to be explored without a run of the model."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from molora.errors import MoloraError
+from molora.opening import MAX_BYTES
+from viz.assets import js
+from viz.opened import read_file, show
+from viz.session import Session
+
+
+class Opening:
+    """Its event: `opened`, with `name` and `content`, base64; "" where the browser saw that it is too large."""
+
+    def __init__(self) -> None:
+        self.button = gr.HTML(
+            html_template=(
+                '<button type="button" id="open-trace" title="A trace (.npz) or a report (.html), to explore without '
+                'a run of the model">Open trace</button>'
+                '<input type="file" id="open-file" accept=".npz,.html,.htm" aria-label="Trace or report" hidden>'
+            ),
+            js_on_load=f"const MOST = {MAX_BYTES};\n{js('opening')}",
+            elem_classes="choice",
+            apply_default_css=False,
+        )
+
+    @staticmethod
+    def opened(session: Session, event: gr.EventData) -> None:
+        """Shows the file. Raises MoloraError, and leaves the session as it is, for a file that cannot be opened."""
+        name, content = event.name, event.content
+        if not isinstance(name, str) or not isinstance(content, str):
+            raise MoloraError("The file did not arrive. Open it again.")
+        if session.busy:
+            raise MoloraError("An answer is still being written. Stop it first.")
+        if not content:
+            raise MoloraError(f"{name[:80]} is empty, or larger than {MAX_BYTES >> 20} MB.")
+        show(session, read_file(name, content), name)
