@@ -33,6 +33,8 @@ from molora.loading import DEMO, QUANTIZE, load
 from molora.tasks import TASKS, Built, Item, build, known
 from molora.wrap import wrapped_linears
 
+_TOGETHER = 16
+"""Prompts answered in the same passes."""
 _SETTINGS = ("prompts", "max_new_tokens", "max_prompt_tokens", "seed", "untrained_routers")
 
 FEWEST = 2
@@ -110,13 +112,15 @@ def chosen(engine: Engine, items: Sequence[Item], count: int, longest: int, seed
 
 def map_task(engine: Engine, name: str, prompts: Sequence[str], max_new_tokens: int, settings: dict[str, Any]) -> Atlas:
     """The atlas of one task. Raises MoloraError for a model without routers."""
-    picks, weights, trace = [], [], None
-    for prompt in tqdm(prompts, desc=name):
-        trace = engine.answer([{"role": "user", "content": prompt}], max_new_tokens=max_new_tokens).trace
+    picks, weights = [], []
+    talks = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    groups = [talks[at : at + _TOGETHER] for at in range(0, len(talks), _TOGETHER)]
+    steps = [step for group in groups for step in engine.answers(group, max_new_tokens=max_new_tokens)]
+    for trace in (step.trace for step in steps):
         sides = [trace.select(tokens=trace.phase == side) for side in SIDES]
         picks.append(np.stack([pick_counts(part) for part in sides]))
         weights.append(np.stack([pick_counts(part, weighted=True) for part in sides]))
-    assert trace is not None  # a task without prompts is not mapped
+    trace = steps[0].trace
     keys = ("model", "base", "adapter_sha256", "quantization", "dtype", "device", "versions")
     return Atlas(
         tasks=(name,),
@@ -153,7 +157,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kept = _kept(path, engine, settings, prompts)
     out.mkdir(parents=True, exist_ok=True)
     started, made = time.monotonic(), 0
-    for name, found in prompts.items():
+    for name, found in tqdm(prompts.items(), desc="Mapping tasks", unit="task"):
         if kept and name in kept.tasks:
             continue
         one = map_task(engine, name, found, args.max_new_tokens, settings)

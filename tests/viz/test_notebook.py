@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tests.fakes import fake_trace
+from tests.test_readme import PYTHON
 from viz.report import trace_of
 
 ROOT = Path(__file__).parents[2]
@@ -21,31 +22,7 @@ for name in ("gradio", "torch", "transformers", "matplotlib"):
 
 """
 
-EXAMPLE = """\
-from pathlib import Path
-
-import molora
-from molora.export import long_form, write_csv
-from viz.figures.load import expert_load
-from viz.figures.map import routing_map
-from viz.figures.strip import token_strip
-from viz.figures.summary import summary_line
-from viz.figures.token import token_weights
-from viz.report import report
-
-trace = molora.RoutingTrace.load("run.npz")
-
-routing_map(trace, colour="entropy", show="answer")        # Plotly figures: a notebook shows the last one of a cell
-routing_map(trace.select(projections=["up_proj"], layers=[0, 1, 2])).write_html("map.html")
-expert_load(trace)
-token_weights(trace, token=12)
-
-strip = token_strip(trace) + summary_line(trace)           # HTML: IPython.display.HTML(strip) shows it
-
-columns = long_form(trace)                                 # pandas.DataFrame(columns) is the table
-write_csv(trace, "run.csv")
-Path("report.html").write_text(report(trace, [("user", "Why?"), ("assistant", "So.")], selected=12), encoding="utf-8")
-"""
+EXAMPLE = next(code for code in PYTHON if "expert_load" in code)
 
 
 def test_the_example_runs_without_gradio_and_torch(tmp_path: Path) -> None:
