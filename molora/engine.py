@@ -6,7 +6,7 @@ import platform
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -14,45 +14,18 @@ import torch
 from torch import nn
 
 from molora.chat import Message, Prompt, encode_chat
-from molora.config import EXPERT_PROJECTIONS
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
+from molora.grid import RouterGrid
+from molora.info import EngineInfo
 from molora.reading import Reading
-from molora.recorder import RouterGrid
 from molora.sampler import Sampler
 from molora.sampling import Sampling
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 
+__all__ = ["Engine", "EngineInfo", "Step", "stop_ids"]
+
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What is loaded, for people and for `RoutingTrace.meta`."""
-
-    model: str
-    base: str
-    adapter_sha256: str
-    quantization: str
-    """"none", "8bit", "4bit" (NF4)"""
-    dtype: str
-    device: str
-    num_experts: int
-    top_k: int
-    """0 for a model without routers"""
-    num_layers: int
-    is_demo: bool
-    reads_chinese: bool
-    context_length: int
-
-    @property
-    def projections(self) -> tuple[str, ...]:
-        return EXPERT_PROJECTIONS if self.top_k else ()
-
-    @property
-    def precision(self) -> str:
-        """Of the base's weights, as people call it: "NF4", "int8", or the dtype."""
-        return {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
 
 
 class Step(NamedTuple):
