@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import gradio as gr
@@ -14,12 +15,12 @@ from viz.view import chosen_colour, chosen_show, layer_choices, parse_layers
 class Controls:
     """The choices in one row; `changed` reads them all into the session's view."""
 
-    def __init__(self, num_layers: int, projections: tuple[str, ...]) -> None:
-        self.num_layers = num_layers
+    def __init__(self, layers: Sequence[int], projections: tuple[str, ...]) -> None:
+        self.known_layers = layers
         self.projections = {short(name): name for name in projections}
         with gr.Row(elem_classes="controls"):
             self.layers = gr.Dropdown(
-                layer_choices(num_layers),
+                layer_choices(layers),
                 value="all",
                 label="Layers",
                 allow_custom_value=True,
@@ -41,7 +42,7 @@ class Controls:
         chosen = self.projections.get(projection)
         session.view = replace(
             session.view,
-            layers=parse_layers(str(layers or ""), self.num_layers),
+            layers=parse_layers(str(layers or ""), self.known_layers),
             projections=None if chosen is None or len(self.projections) == 1 else (chosen,),
             show=chosen_show(show),
             colour=chosen_colour(colour),

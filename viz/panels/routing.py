@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -26,10 +27,10 @@ class RoutingPanel:
     """`draw` gives one value for each of `outputs`."""
 
     def __init__(
-        self, num_layers: int, num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
+        self, layers: Sequence[int], num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
     ) -> None:
         """atlas: the model's, or why there is none."""
-        self.controls = Controls(num_layers, projections)
+        self.controls = Controls(layers, projections)
         self.strip = StripPanel(num_experts)
         with gr.Tabs(elem_classes="tabs"):
             with gr.Tab("Map", id="map") as map_tab:
