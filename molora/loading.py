@@ -88,7 +88,8 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
         MoloraError: for whatever does not exist, does not fit together, or is damaged. Nothing is half-loaded.
     """
     from molora.engine import Engine
-    from molora.native.loading import is_whole, is_xlora, load_whole, load_xlora
+    from molora.native.loading import is_whole, load_whole
+    from molora.native.xlora_loading import is_xlora, load_xlora
 
     folder = DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
     if is_whole(folder):

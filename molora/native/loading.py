@@ -1,17 +1,13 @@
-"""A whole model with routers of its own, or an X-LoRA on a base, -> Engine. No code and no pickle of theirs is run."""
+"""A whole model with routers of its own -> Engine. None of its code and no pickle is run."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import Mxfp4Config
 
-from molora.checkpoint import sha256_of
 from molora.errors import MoloraError
-from molora.hub import folder_of
 from molora.info import engine_info
 from molora.loading import Quantize, load_base, resolve_device, resolve_quantize, skeleton
 from molora.native import native_grid, num_shared_experts
@@ -26,14 +22,6 @@ def is_whole(folder: Path) -> bool:
         *folder.glob("adapter_*"),
         *folder.glob("non_lora_trainables.*"),
     ]
-
-
-def is_xlora(folder: Path) -> bool:
-    try:
-        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False  # said better by the reader of MoLoRA's files
-    return isinstance(settings, dict) and settings.get("peft_type") == "XLORA"
 
 
 def load_whole(model: str, base: str | None, quantize: Quantize, device: str) -> Engine:
@@ -69,54 +57,6 @@ def load_whole(model: str, base: str | None, quantize: Quantize, device: str) ->
         num_shared_experts=num_shared_experts(network),
     )
     return Engine(network, tokenizer, info)
-
-
-def load_xlora(model: str, base: str | None, quantize: Quantize, device: str) -> Engine:
-    """An X-LoRA as peft saves it: the classifier, and its adapters in folders of their own, all as safetensors.
-
-    Raises MoloraError if peft is not installed, a file is missing, or the parts do not fit together.
-    """
-    from molora.engine import Engine
-
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise MoloraError("X-LoRA needs the package peft: pip install 'peft>=0.17,<1'.") from error
-    folder = folder_of(model, ("*.json", "*.safetensors"))
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    base = base or str(settings.get("base_model_name_or_path") or "")
-    adapters = {name: folder / name for name in map(str, range(len(settings.get("adapters") or {})))}
-    parts = [folder, *adapters.values()]
-    for part in parts:
-        if not (part / "adapter_model.safetensors").is_file():
-            raise MoloraError(
-                f"{part} holds no adapter_model.safetensors, which this X-LoRA needs. Save it anew with peft's "
-                "save_pretrained, or download all of it."
-            )
-    device = resolve_device(device)
-    network, tokenizer = load_base(base, quantize, device)
-    network.config.use_cache = False  # X-LoRA insists
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            paths = {name: str(path) for name, path in adapters.items()}
-            tuned: Any = PeftModel.from_pretrained(network, str(folder), adapters=paths, torch_device=device)
-    except (OSError, ValueError, RuntimeError, KeyError, UserWarning) as error:
-        raise MoloraError(f"The X-LoRA {model} does not fit the base {base}: {error}") from error
-    tuned.eval()
-    grid = native_grid(tuned)
-    if grid is None:
-        raise MoloraError(f"{model} has no X-LoRA classifier. Save it anew with peft's save_pretrained.")
-    info = engine_info(
-        tuned,
-        model=model,
-        base=base,
-        adapter_sha256=sha256_of([part / "adapter_model.safetensors" for part in parts]),
-        quantization=resolve_quantize(quantize, device),
-        device=device,
-        grid=grid,
-    )
-    return Engine(tuned, tokenizer, info)
 
 
 def _published_in(config: Any) -> str:
