@@ -50,9 +50,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "deepseek_v2": _LATENT | {"topk_method": "group_limited_greedy"},
     "deepseek_v3": _LATENT,
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "sliding_window": 8},
-    "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "ernie4_5_moe": {
+        "moe_num_experts": 4,
+        "moe_k": 2,
+        "moe_num_shared_experts": 3,
+        "moe_intermediate_size": 16,
+        "num_hidden_layers": 3,
+    },
 }
-"""model_type in transformers -> sizes. granitemoe stands for those that this project has no rule for"""
+"""model_type in transformers -> sizes. ernie4_5_moe stands for those that this project has no rule for"""
 
 
 def make_native(folder: Path, family: str, **overrides: Any) -> Path:

@@ -20,8 +20,8 @@ from tests.native_models import FAMILIES, make_native
 
 QUESTION = [{"role": "user", "content": "What are the symptoms of asthma?"}]
 TEXT = "How is diabetes treated? With insulin, diet and exercise. 哮喘有哪些症状？"
-SHARED = {"qwen2_moe": 1, "deepseek_v2": 2, "deepseek_v3": 2}
-LAYERS = {"qwen2_moe": [0, 2], "deepseek_v2": [1, 2], "deepseek_v3": [1, 2]}
+SHARED = {"qwen2_moe": 1, "deepseek_v2": 2, "deepseek_v3": 2, "ernie4_5_moe": 3}
+LAYERS = {"qwen2_moe": [0, 2], "deepseek_v2": [1, 2], "deepseek_v3": [1, 2], "ernie4_5_moe": [1, 2]}
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -48,8 +48,7 @@ def reference(folder: Path) -> Any:
 @contextmanager
 def applied(model: Any) -> Iterator[list[list[tuple[np.ndarray, np.ndarray]]]]:
     """For each layer with experts, what they are given in each pass: (ids [N, K], weights [N, K])."""
-    layers = [layer.mlp if hasattr(layer, "mlp") else layer.block_sparse_moe for layer in model.model.layers]
-    experts = [block.experts for block in layers if hasattr(block, "experts")]
+    experts = [layer.mlp.experts for layer in model.model.layers if hasattr(layer.mlp, "experts")]
     seen: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in experts]
 
     def hear(passes: list[tuple[np.ndarray, np.ndarray]]) -> Any:
@@ -79,14 +78,29 @@ def assert_applied(trace: molora.RoutingTrace, seen: list[list[tuple[np.ndarray,
         np.testing.assert_array_equal(trace.expert_weights[:, at, 0], np.take_along_axis(weights, order, -1))
 
 
+def product(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """Router logits [N, E] of a block's input [1, N, I], as DeepSeek computes them."""
+    gate = block.gate if hasattr(block, "gate") else block.router
+    return torch.nn.functional.linear(x[0].float(), gate.weight.float())
+
+
 def test_a_trace_is_what_the_model_reports(engine: Engine, reference: Any) -> None:
     trace = engine.trace_text(TEXT)
     ids = torch.tensor([trace.token_ids.tolist()])
+    products: list[torch.Tensor] = []
+    blocks = [layer.mlp for layer in reference.model.layers if hasattr(layer.mlp, "experts")]
+
+    def hear(block: Any, args: tuple[torch.Tensor, ...]) -> None:
+        products.append(product(block, args[0]))
+
+    handles = [block.register_forward_pre_hook(hear) for block in blocks]
     with torch.inference_mode(), applied(reference) as seen:
         output = reference(ids, use_cache=True, output_router_logits=True)
+    for handle in handles:
+        handle.remove()
     assert_applied(trace, seen)
     assert len(seen) == trace.num_layers
-    reported = output.router_logits
+    reported = getattr(output, "router_logits", products)  # DeepSeek reports none in earlier versions of transformers
     assert len(reported) == trace.num_layers
     for at, logits in enumerate(reported):
         np.testing.assert_array_equal(trace.router_logits[:, at, 0], logits.float().numpy())
@@ -104,7 +118,7 @@ def test_an_answer_is_transformers_greedy_one_and_its_trace_what_was_applied(eng
 def test_what_is_said_of_the_model(engine: Engine, folder: Path, family: str) -> None:
     info, sizes = engine.info, FAMILIES[family]
     assert info.projections == ("mlp",)
-    assert info.top_k == sizes["num_experts_per_tok"]
+    assert info.top_k == next(sizes[key] for key in sizes if key in ("num_experts_per_tok", "moe_k"))
     assert info.num_experts == next(sizes[key] for key in sizes if key in _NUM_EXPERTS)
     assert list(info.layers) == LAYERS.get(family, [0, 1])
     assert info.num_shared_experts == SHARED.get(family, 0)
@@ -116,7 +130,7 @@ def test_what_is_said_of_the_model(engine: Engine, folder: Path, family: str) ->
     assert trace.router_logits.shape[-1] == info.num_experts
 
 
-_NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])

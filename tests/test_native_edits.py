@@ -22,7 +22,7 @@ from tests.native_models import FAMILIES, make_native
 
 QUESTION = [{"role": "user", "content": "What are the symptoms of asthma?"}]
 TEXT = "How is diabetes treated? With insulin, diet and exercise. 哮喘有哪些症状？"
-RULED = [family for family in FAMILIES if family != "granitemoe"]
+RULED = [family for family in FAMILIES if family != "ernie4_5_moe"]
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,11 @@ def test_answers_under_an_edit_say_so(engines: dict[str, Engine]) -> None:
 @pytest.mark.parametrize(
     ("family", "edit", "message"),
     [
-        ("granitemoe", RoutingEdit.reroute([0]), r"GraniteMoe does not allow that. Edits that work with it: drop\."),
+        (
+            "ernie4_5_moe",
+            RoutingEdit.reroute([0]),
+            r"Ernie4_5_Moe does not allow that. .* with it: drop\.",
+        ),
         ("mixtral", RoutingEdit.base(), "Mixtral has no attention LoRA to switch off. .* drop, reroute, force"),
         ("mixtral", RoutingEdit.drop([4]), "names expert 4; the model has 0 to 3"),
         ("mixtral", RoutingEdit.reroute([0, 1, 2]), "leaves fewer than 2 experts to pick from in layer 0, mlp"),

@@ -33,6 +33,7 @@ PROJECTION = "mlp"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _ROUTER = re.compile(r"(\w+?)(?:Text)?Top[Kk]Router")
 _BLOCK = re.compile(r"(\w+?)(?:Text)?(?:Sparse)?Mo[Ee](?:Block)?")
+_COUNTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
 _SHARED = ("shared_expert", "shared_experts", "shared_mlp")
 
 
@@ -73,7 +74,7 @@ def num_shared_experts(model: nn.Module) -> int:
     if not any(name.rpartition(".")[2] in _SHARED for name, _ in model.named_modules()):
         return 0
     config: Any = model.config
-    return int(getattr(config, "n_shared_experts", None) or getattr(config, "num_shared_experts", None) or 1)
+    return int(next((count for name in _COUNTS if (count := getattr(config, name, None))), 1))
 
 
 def _router_of(module: nn.Module, config: Any) -> tuple[str, NativeRouter] | None:

@@ -43,20 +43,24 @@ class Seam(Protocol):
 
 
 class RouterModule:
-    """A module whose output is (logits, weights, ids), as transformers' routers are."""
+    """A module whose output is (logits, weights, ids), as transformers' routers are; some had ids before weights."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
     def listen(self, hook: DecisionHook, *, first: bool = False) -> Handle:
         def after(module: nn.Module, _args: Any, output: Any) -> Any:
-            if not isinstance(output, tuple) or len(output) != 3 or output[2].is_floating_point():
+            if not isinstance(output, tuple) or len(output) != 3 or output[1].shape != output[2].shape:
                 raise MoloraError(
                     f"{type(module).__name__} does not give (logits, weights, ids), so its routing cannot be read. "
                     "Its family is not supported with this version of transformers."
                 )
-            changed = hook(Decision(*output))
-            return None if changed is None else tuple(changed)
+            logits, weights, ids = output
+            swapped = weights.dtype == torch.int64
+            changed = hook(Decision(logits, ids, weights) if swapped else Decision(logits, weights, ids))
+            if changed is None:
+                return None
+            return (changed.logits, changed.expert_ids, changed.weights) if swapped else tuple(changed)
 
         return self._module.register_forward_hook(after, prepend=first)
 
