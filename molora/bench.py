@@ -23,9 +23,9 @@ from tqdm.auto import tqdm
 
 from molora.engine import Engine
 from molora.errors import MoloraError
+from molora.grid import RouterGrid
 from molora.loading import QUANTIZE, Quantize, load, load_base
 from molora.reading import Reading
-from molora.recorder import RouterGrid
 from molora.trace import PROMPT
 
 PREFILL = 512

@@ -15,7 +15,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -98,7 +98,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     base_config = _read_json(folder / "config.json")
     config = MoloraConfig.from_files(base_config, _read_json(folder / "adapter_config.json"))
     tensors: dict[Part, dict[str, Tensor]] = {}
-    digest = hashlib.sha256()
+    read: list[Path] = []
     for part in PARTS:
         path = next((p for s in (".safetensors", ".bin") if (p := folder / f"{part}{s}").is_file()), None)
         if path is None:
@@ -106,9 +106,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 raise MoloraError(_missing_file(folder, part))
             continue
         tensors[part] = _without_prefix(_read_tensors(path), path)
+        read.append(path)
+    return Checkpoint(folder, config, base_config, tensors, sha256_of(read))
+
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """Of several files, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Checkpoint(folder, config, base_config, tensors, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def check_fit(checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -120,7 +120,7 @@ class RoutingEdit:
                         raise MoloraError(f"The edit names {name} {value!r}; the model has {there or 'none'}.")
         for layer in layers:
             for projection in projections:
-                barred, forced = (self._experts(kind, layer, projection, num_experts) for kind in ("reroute", "force"))
+                barred, forced = (self.experts(kind, layer, projection, num_experts) for kind in ("reroute", "force"))
                 where = f"in layer {layer}, {projection}"
                 if both := barred & forced:
                     raise MoloraError(f"The edit both bars and forces expert {min(both)} {where}.")
@@ -129,12 +129,25 @@ class RoutingEdit:
                 if len(forced) > top_k:
                     raise MoloraError(f"The edit forces {len(forced)} experts {where}; each token has {top_k}.")
 
+    def check_kinds(self, family: str, allowed: tuple[Kind, ...]) -> None:
+        """Raises MoloraError for a kind of edit that the routers of a family of models do not allow."""
+        for rule in self.rules:
+            if rule.kind not in allowed:
+                why = "has no attention LoRA to switch off" if rule.kind == "attention_off" else "does not allow that"
+                raise MoloraError(
+                    f'The edit says "{rule}"; {family} {why}. Edits that work with it: {", ".join(allowed)}.'
+                )
+
+    def touches(self, layer: int, projection: str) -> bool:
+        """Whether any rule speaks of the router of this layer and projection."""
+        return any(rule.kind != "attention_off" and rule.covers(layer, projection) for rule in self.rules)
+
     def masks(self, layer: int, projection: str, num_experts: int, device: torch.device) -> Masks:
         """For the router of one layer and projection."""
         offset, kept = torch.zeros(num_experts), torch.ones(num_experts, dtype=torch.bool)
-        offset[sorted(self._experts("reroute", layer, projection, num_experts))] = -torch.inf
-        offset[sorted(self._experts("force", layer, projection, num_experts))] = torch.inf
-        kept[sorted(self._experts("drop", layer, projection, num_experts))] = False
+        offset[sorted(self.experts("reroute", layer, projection, num_experts))] = -torch.inf
+        offset[sorted(self.experts("force", layer, projection, num_experts))] = torch.inf
+        kept[sorted(self.experts("drop", layer, projection, num_experts))] = False
         return Masks(offset.to(device), kept.to(device))
 
     def switches_off(self, part: Literal["experts", "attention"]) -> bool:
@@ -142,7 +155,8 @@ class RoutingEdit:
         off = Rule("drop") if part == "experts" else Rule("attention_off")
         return off in self.rules
 
-    def _experts(self, kind: Kind, layer: int, projection: str, num_experts: int) -> set[int]:
+    def experts(self, kind: Kind, layer: int, projection: str, num_experts: int) -> set[int]:
+        """Those that the rules of one kind name for a router."""
         everyone = tuple(range(num_experts))
         rules = (rule for rule in self.rules if rule.kind == kind and rule.covers(layer, projection))
         return {e for rule in rules for e in (everyone if rule.experts is None else rule.experts)}

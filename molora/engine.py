@@ -6,7 +6,7 @@ import platform
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -14,46 +14,19 @@ import torch
 from torch import nn
 
 from molora.chat import Message, Prompt, encode_chat
-from molora.config import EXPERT_PROJECTIONS
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
+from molora.grid import RouterGrid
+from molora.info import EngineInfo
 from molora.reading import Reading
-from molora.recorder import RouterGrid
 from molora.sampler import Sampler
 from molora.sampling import Sampling
-from molora.together import Together
+from molora.together import Together, sees_all
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 
+__all__ = ["Engine", "EngineInfo", "Step", "stop_ids"]
+
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What is loaded, for people and for `RoutingTrace.meta`."""
-
-    model: str
-    base: str
-    adapter_sha256: str
-    quantization: str
-    """"none", "8bit", "4bit" (NF4)"""
-    dtype: str
-    device: str
-    num_experts: int
-    top_k: int
-    """0 for a model without routers"""
-    num_layers: int
-    is_demo: bool
-    reads_chinese: bool
-    context_length: int
-
-    @property
-    def projections(self) -> tuple[str, ...]:
-        return EXPERT_PROJECTIONS if self.top_k else ()
-
-    @property
-    def precision(self) -> str:
-        """Of the base's weights, as people call it: "NF4", "int8", or the dtype."""
-        return {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
 
 
 class Step(NamedTuple):
@@ -78,6 +51,7 @@ class Engine:
         self._pass = threading.Lock()  # one forward pass at a time, so that hooks see only their own
         self._device: torch.device = model.get_input_embeddings().weight.device
         self._stop_ids = stop_ids(model, tokenizer)
+        self._draws = any(router.selection == "sampling" for router in self._grid.routers)
 
     def stream(
         self,
@@ -112,7 +86,8 @@ class Engine:
     def answers(self, conversations: Sequence[Sequence[Message]], **settings: Any) -> list[Step]:
         """`answer` for each conversation, all in the same passes: faster, and the same but for rounding.
 
-        Routers that draw their experts at random answer one by one, so that their draws do not depend on the company.
+        One by one answer models that draw their experts at random, so that the draws do not depend on the company, and
+        those without a cache or with layers that do not see all of the past.
         Raises MoloraError as `stream` does, naming which conversation it was.
         """
         sampling, edit = Sampling(**{k: v for k, v in settings.items() if k != "edit"}), settings.get("edit")
@@ -124,7 +99,7 @@ class Engine:
             except MoloraError as error:
                 raise MoloraError(f"Conversation {number}: {error}") from error
             prompts.append(prompt)
-        if any(router.selection == "sampling" for router in self._grid.routers):
+        if not self._grid.uses_cache or self._draws or not sees_all(self.model.config):
             return [self.answer(messages, **settings) for messages in conversations]
         reading = self._reading(sum(len(p.token_ids) for p in prompts) + sum(limits), sampling.seed, edit)
         samplers = [Sampler(sampling, self._device) for _ in prompts]

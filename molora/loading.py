@@ -13,10 +13,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from molora.checkpoint import FILES, Checkpoint, check_fit, fill, read_checkpoint
 from molora.demo import demo_base
 from molora.errors import MoloraError
+from molora.grid import RouterGrid
 from molora.hub import BASE_FILES, folder_of, is_hub_id
+from molora.info import engine_info, float_dtype
 from molora.wrap import wrap
 
 if TYPE_CHECKING:
+    from transformers.utils.quantization_config import QuantizationConfigMixin
+
     from molora.engine import Engine
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
@@ -74,7 +78,8 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     """An engine that answers with `model` and records its routers.
 
     Args:
-        model: hub id, folder in the released layout, or "demo".
+        model: hub id, folder in the released layout, or "demo"; or a mixture of experts that is a model of its own, or
+            an X-LoRA of peft.
         base: hub id or folder of the base; None takes the one that the checkpoint names.
         quantize: "auto" is NF4 with double quantization and bf16 compute on CUDA, none on a CPU.
         device: "auto" spreads over all CUDA GPUs, or takes the CPU where there is none; else "cpu", "cuda:1", ...
@@ -82,49 +87,56 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     Raises:
         MoloraError: for whatever does not exist, does not fit together, or is damaged. Nothing is half-loaded.
     """
-    from molora.engine import Engine, EngineInfo
+    from molora.engine import Engine
+    from molora.native.loading import is_whole, load_whole
+    from molora.native.xlora_loading import is_xlora, load_xlora
 
     folder = DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
+    if is_whole(folder):
+        return load_whole(model, base, quantize, device)
+    if is_xlora(folder):
+        return load_xlora(model, base, quantize, device)
     checkpoint = read_checkpoint(folder)
     base = base or _base_of(checkpoint)
     device = resolve_device(device)
     _check_base(checkpoint, base)
     network, tokenizer = load_base(base, quantize, device)
-    dtype = network.dtype if network.dtype.is_floating_point else torch.float32
-    wrap(network, checkpoint.config, dtype)
+    wrap(network, checkpoint.config, float_dtype(network))
     fill(checkpoint, network)
     network.eval()
-    info = EngineInfo(
+    info = engine_info(
+        network,
         model=model,
         base=base,
         adapter_sha256=checkpoint.sha256,
         quantization=resolve_quantize(quantize, device),
-        dtype=str(dtype).removeprefix("torch."),
         device=device,
-        num_experts=checkpoint.config.num_experts,
-        top_k=checkpoint.config.top_k if checkpoint.config.has_routers else 0,
-        num_layers=network.config.num_hidden_layers,
+        grid=RouterGrid.of(network),
         is_demo=model == DEMO,
-        reads_chinese=network.config.model_type.startswith("qwen"),
-        context_length=network.config.max_position_embeddings,
     )
     return Engine(network, tokenizer, info)
 
 
-def load_base(base: str, quantize: Quantize = "none", device: str = "auto") -> tuple[Any, Any]:
-    """(model, tokenizer) of a base, quantized while it is read: full precision never lies on the GPU as a whole."""
+def load_base(
+    base: str, quantize: Quantize = "none", device: str = "auto", own: QuantizationConfigMixin | None = None
+) -> tuple[Any, Any]:
+    """(model, tokenizer) of a base, quantized while it is read: full precision never lies on the GPU as a whole.
+
+    `own`: how to read a base that is published quantized; None reads it as it is.
+    """
     device = resolve_device(device)
     folder = _base_folder(base, BASE_FILES)
     dtype = _compute_dtype(device)
     several = device == "cuda" and torch.cuda.device_count() > 1
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             device_map="auto" if several else {"": device},
-            quantization_config=_quantization(resolve_quantize(quantize, device), dtype),
+            quantization_config=own or _quantization(resolve_quantize(quantize, device), dtype),
             use_safetensors=True,
+            trust_remote_code=False,
         )
     except torch.OutOfMemoryError as error:
         raise MoloraError(
@@ -209,7 +221,7 @@ def skeleton(base: str) -> Any:
 
 def _config_of(base: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(_base_folder(base, ("config.json",)))
+        return AutoConfig.from_pretrained(_base_folder(base, ("config.json",)), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise MoloraError(f"The base model {base} cannot be read: {error}") from error
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from molora.edits import RoutingEdit
-from molora.recorder import Recorder, RouterGrid
+from molora.grid import RouterGrid
+from molora.recorder import Recorder
 from molora.text import TokenText
 from molora.trace import RoutingTrace
 from molora.wrap import wrapped_linears
@@ -42,7 +43,8 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._cache = {cache_argument(model): DynamicCache(config=model.config)}
+        self._cache = {cache_argument(model): DynamicCache(config=model.config)} if grid.uses_cache else {}
+        self._seen: list[int] = []  # kept only where there is no cache
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
         self._changes = _Changes(model, grid, seed, edit)
         self.text = TokenText(tokenizer)
@@ -69,9 +71,11 @@ class Reading:
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
-        batch = torch.tensor([ids], device=self._device)  # [1, N]
+        if not self._cache:
+            self._seen += ids
+        batch = torch.tensor([ids if self._cache else self._seen], device=self._device)  # [1, N], or [1, all]
         with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
-            output = self._model(input_ids=batch, use_cache=True, **given, **self._cache)
+            output = self._model(input_ids=batch, use_cache=bool(self._cache), **given, **self._cache)
         self._recorder.append(ids, pieces, phase)
         return output.logits
 
@@ -96,10 +100,11 @@ class _Changes:
         self._generators = [(router, sources[router.weight.device]) for router in drawing]
         self._masks, self._off = [], []
         if edit is not None:
-            edit.check(grid.num_experts, grid.top_k, grid.layer_indices, grid.projections)
+            grid.check(edit)
             self._masks = [
                 (router, edit.masks(*place, grid.num_experts, router.weight.device))
                 for router, place in zip(grid.routers, places, strict=True)
+                if edit.touches(*place)
             ]
             self._off = [
                 linear
@@ -109,13 +114,13 @@ class _Changes:
 
     @contextmanager
     def made(self) -> Iterator[None]:
-        for router, source in self._generators:
-            router.generator = source
-        for router, masks in self._masks:
-            router.masks = masks
-        for linear in self._off:
-            linear.active = False
         try:
+            for router, source in self._generators:
+                router.generator = source
+            for router, masks in self._masks:
+                router.masks = masks
+            for linear in self._off:
+                linear.active = False
             yield
         finally:
             for router, _ in self._generators:

@@ -8,40 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from molora.config import EXPERT_PROJECTIONS
-from molora.layers import Router, Routing
+from molora.errors import MoloraError
+from molora.grid import RouterGrid
+from molora.layers import Routing
 from molora.trace import RoutingTrace
-from molora.wrap import wrapped_linears
-
-
-class RouterGrid(NamedTuple):
-    """The routers of a model in reading order, layer by layer, projection by projection."""
-
-    routers: list[Router]
-    """L * P"""
-    layer_indices: list[int]
-    projections: tuple[str, ...]
-    num_experts: int
-    top_k: int
-
-    @classmethod
-    def of(cls, model: nn.Module) -> RouterGrid:
-        """A model without routers (one expert) has a grid of no layers and no projections."""
-        found: dict[int, dict[str, Router]] = {}
-        for name, linear in wrapped_linears(model).items():
-            if linear.router is not None:
-                found.setdefault(int(name.split(".")[1]), {})[name.rpartition(".")[2]] = linear.router
-        if not found:
-            return cls([], [], (), 0, 0)
-        routers = [found[layer][projection] for layer in sorted(found) for projection in EXPERT_PROJECTIONS]
-        return cls(routers, sorted(found), EXPERT_PROJECTIONS, routers[0].num_experts, routers[0].top_k)
 
 
 class Recorder:
@@ -57,7 +33,8 @@ class Recorder:
         e, k = grid.num_experts, grid.top_k
         device = grid.routers[0].weight.device if grid.routers else torch.device("cpu")
         layers, projections = len(grid.layer_indices), len(grid.projections)
-        self._buffer = torch.empty(chunk, layers, projections, e + 2 * k, device=device)  # [N, L, P, E+K+K]
+        shape = (chunk, layers, projections, e + 2 * k)
+        self._buffer = torch.full(shape, torch.nan, device=device)  # [N, L, P, E+K+K]
         self._reading = 0
         axes = (capacity, layers, projections)
         self._logits = np.empty((*axes, e), np.float32)
@@ -70,8 +47,9 @@ class Recorder:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hooks on, and off again on every way out."""
+        write = self._write if self._grid.uses_cache else self._write_last
         handles = [
-            router.register_forward_hook(partial(self._write, *divmod(slot, len(self._grid.projections))))
+            router.register_forward_hook(partial(write, *divmod(slot, len(self._grid.projections))))
             for slot, router in enumerate(self._grid.routers)
         ]
         try:
@@ -89,7 +67,7 @@ class Recorder:
         finally:
             self._reading = 0
 
-    def _write(self, layer: int, projection: int, _router: nn.Module, _args: tuple[Any, ...], routing: Routing) -> None:
+    def _write(self, layer: int, projection: int, _router: Any, _args: tuple[Any, ...], routing: Routing) -> None:
         if not self._reading:
             return
         e, k = self._grid.num_experts, self._grid.top_k
@@ -98,11 +76,24 @@ class Recorder:
         row[:, e : e + k] = routing.expert_ids[0]
         row[:, e + k :] = routing.weights[0]
 
+    def _write_last(self, layer: int, projection: int, router: Any, args: tuple[Any, ...], routing: Routing) -> None:
+        """For a pass that reads earlier tokens again."""
+        if self._reading:
+            self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
+
     def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int]) -> None:
-        """Takes over the rows of the pass just made for the tokens that it read."""
+        """Takes over the rows of the pass just made for the tokens that it read.
+
+        Raises MoloraError if a router took no part in it.
+        """
         at = slice(len(self._text), len(self._text) + len(token_ids))
         rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()  # [N, L, P, E+K+K]
         e, k = self._grid.num_experts, self._grid.top_k
+        if k and (silent := np.isnan(rows[-1, ..., e]).any(axis=-1)).any():  # an id is never NaN once it is written
+            raise MoloraError(
+                f"The router of layer {self._grid.layer_indices[int(silent.argmax())]} was passed by: a fused kernel "
+                "seems to route in its stead, which cannot be recorded. Load the model without such kernels."
+            )
         self._logits[at] = rows[..., :e]
         self._ids[at] = rows[..., e : e + k]
         self._weights[at] = rows[..., e + k :]

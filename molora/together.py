@@ -19,6 +19,13 @@ from molora.text import TokenText
 from molora.trace import ANSWER, RoutingTrace
 
 
+def sees_all(config: Any) -> bool:
+    """Whether every layer attends to all of the past: our mask stands in for the model's, sliding windows included."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    return kinds == {"full_attention"} and getattr(text, "sliding_window", None) is None
+
+
 class Answer(NamedTuple):
     """One conversation's end, in the order of `Step`."""
 

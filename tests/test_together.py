@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import MistralConfig, Qwen2Config
 
 import molora
 from molora import RoutingEdit, reading
 from molora.engine import Engine, Step
 from molora.errors import MoloraError
+from molora.together import sees_all
 from tests.released import make_checkpoint
 
 QUESTIONS = ["What are the symptoms of asthma? 哮喘有哪些症状？", "How?", "How is diabetes treated in old age?", "发烧"]
@@ -73,3 +75,10 @@ def test_what_cannot_be_answered_is_named(engine: Engine) -> None:
 
 def test_no_conversation_has_no_answer(engine: Engine) -> None:
     assert engine.answers([]) == []
+
+
+def test_only_layers_that_see_all_of_the_past_answer_together() -> None:
+    whole = Qwen2Config(num_hidden_layers=2)
+    assert sees_all(whole)
+    assert not sees_all(MistralConfig(num_hidden_layers=2, sliding_window=16))
+    assert not sees_all(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -69,17 +70,18 @@ def shown_tokens(trace: RoutingTrace, show: Show) -> NDArray[np.bool_]:
     return trace.phase == (PROMPT if show == "prompt" else ANSWER)
 
 
-def layer_choices(num_layers: int) -> list[str]:
+def layer_choices(layers: Sequence[int]) -> list[str]:
     """What the layer menu offers: all, thirds, and each layer; `parse_layers` reads every one of them."""
-    thirds = np.array_split(np.arange(num_layers), 3) if num_layers >= 6 else []
+    thirds = np.array_split(np.asarray(layers), 3) if len(layers) >= 6 else []
     spans = [f"{name} ({part[0]}-{part[-1]})" for name, part in zip(("early", "middle", "late"), thirds, strict=False)]
-    return ["all", *spans, *(str(layer) for layer in range(num_layers))]
+    return ["all", *spans, *(str(layer) for layer in layers)]
 
 
-def parse_layers(text: str, num_layers: int) -> tuple[int, ...] | None:
-    """Reads "all", "7", "3-8, 12" or "early (0-9)"; None for all.
+def parse_layers(text: str, known: Sequence[int]) -> tuple[int, ...] | None:
+    """Reads "all", "7", "3-8, 12" or "early (0-9)"; None for all. A span leaves out layers without a router.
 
-    Raises MoloraError for anything else and for layers that the model does not have.
+    `known`: the layers with routers, by the model's own numbers, ascending. Raises MoloraError for anything else and
+    for layers that the model does not have.
     """
     text = text.strip()
     if text.lower() in ("", "all"):
@@ -91,7 +93,8 @@ def parse_layers(text: str, num_layers: int) -> tuple[int, ...] | None:
         if not span:
             raise MoloraError(f'Layers read like "7" or "3-8, 12"; {text[:40]!r} does not.')
         first, last = int(span[1]), int(span[2] or span[1])
-        if first > last or last >= num_layers:
-            raise MoloraError(f"This model has layers 0 to {num_layers - 1}; {part.strip()[:20]!r} is not among them.")
-        layers.update(range(first, last + 1))
+        if first > last or first not in known or last not in known:
+            there = f"has layers {known[0]} to {known[-1]}" if known else "has no layers with routers"
+            raise MoloraError(f"This model {there}; {part.strip()[:20]!r} is not among them.")
+        layers.update(layer for layer in known if first <= layer <= last)
     return tuple(sorted(layers))

@@ -48,7 +48,7 @@ def event(name: Any = "run.npz", content: Any = "") -> gr.EventData:
 
 def column() -> RoutingPanel:
     with gr.Blocks(analytics_enabled=False):
-        return RoutingPanel(4, 8, INFO.projections, fake_atlas(layers=4))
+        return RoutingPanel(range(4), 8, INFO.projections, fake_atlas(layers=4))
 
 
 def test_question_and_answer_are_read_off_the_tokens() -> None:

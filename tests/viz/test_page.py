@@ -38,7 +38,7 @@ TABS = get_args(Tab)
 def column(**sizes: int) -> RoutingPanel:
     with gr.Blocks(analytics_enabled=False):
         layers = sizes.get("layers", 30)
-        return RoutingPanel(layers, sizes.get("experts", 8), INFO.projections, fake_atlas(layers=layers))
+        return RoutingPanel(range(layers), sizes.get("experts", 8), INFO.projections, fake_atlas(layers=layers))
 
 
 @pytest.mark.parametrize("tab", TABS)

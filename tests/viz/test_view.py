@@ -23,18 +23,26 @@ from viz.view import View, chosen_colour, chosen_show, layer_choices, parse_laye
     ],
 )
 def test_layers_are_read(text: str, layers: tuple[int, ...] | None) -> None:
-    assert parse_layers(text, 30) == layers
+    assert parse_layers(text, range(30)) == layers
+
+
+def test_layers_without_a_router_are_left_out() -> None:
+    routed = (1, 2, 4)
+    assert parse_layers("1-4", routed) == routed
+    assert layer_choices(routed) == ["all", "1", "2", "4"]
+    with pytest.raises(MoloraError, match="has layers 1 to 4; '0-2' is not among them"):
+        parse_layers("0-2", routed)
 
 
 @pytest.mark.parametrize("text", ["30", "5-3", "-1", "a", "1;2", "1-", "1,,2", "9" * 50, "${alert(1)}"])
 def test_what_is_no_layer_is_refused_in_words(text: str) -> None:
     with pytest.raises(MoloraError, match=r"[Ll]ayers "):
-        parse_layers(text, 30)
+        parse_layers(text, range(30))
 
 
 @pytest.mark.parametrize("num_layers", [1, 5, 6, 30, 32])
 def test_every_offered_choice_can_be_read(num_layers: int) -> None:
-    choices = [parse_layers(choice, num_layers) for choice in layer_choices(num_layers)]
+    choices = [parse_layers(choice, range(num_layers)) for choice in layer_choices(range(num_layers))]
     assert choices[0] is None
     assert choices[-num_layers:] == [(layer,) for layer in range(num_layers)]
     if num_layers >= 6:

@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from molora.errors import MoloraError
 from viz.figures.style import short
 from viz.session import Session
 from viz.view import Shape, chosen_colour, chosen_show, layer_choices, parse_layers
@@ -23,7 +22,7 @@ class Controls:
         self.shape = shape
         with gr.Row(elem_classes="controls"):
             self.layers = gr.Dropdown(
-                _layers(shape),
+                layer_choices(shape.layers),
                 value="all",
                 label="Layers",
                 allow_custom_value=True,
@@ -44,28 +43,19 @@ class Controls:
     def offered(self, shape: Shape) -> list[Any]:
         """Values of `outputs` that offer what a trace of this shape has; all of it is chosen."""
         names = _projections(shape)
-        return [gr.update(choices=_layers(shape), value="all"), gr.update(choices=names, value=names[0])]
+        return [gr.update(choices=layer_choices(shape.layers), value="all"), gr.update(choices=names, value=names[0])]
 
     def changed(self, session: Session, layers: str | None, projection: str, show: str, colour: str) -> None:
         """Raises MoloraError for what cannot be read; the view then stays as it was."""
         shape = session.shape or self.shape
-        parsed = parse_layers(str(layers or ""), max(shape.layers, default=-1) + 1)
-        if missing := sorted(set(parsed or ()) - set(shape.layers)):
-            raise MoloraError(f"This trace has no layer {missing[0]}; it has {', '.join(map(str, shape.layers))}.")
         known = {short(name): name for name in shape.projections}
         session.view = replace(
             session.view,
-            layers=parsed,
+            layers=parse_layers(str(layers or ""), shape.layers),
             projections=(known[projection],) if projection in known and len(known) > 1 else None,
             show=chosen_show(show),
             colour=chosen_colour(colour),
         )
-
-
-def _layers(shape: Shape) -> list[str]:
-    if shape.layers == tuple(range(len(shape.layers))):
-        return layer_choices(len(shape.layers))
-    return ["all", *map(str, shape.layers)]
 
 
 def _projections(shape: Shape) -> list[str]:

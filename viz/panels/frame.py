@@ -16,8 +16,13 @@ def head(info: EngineInfo, reason: str | None) -> gr.HTML:
 
     reason: why this model was chosen, where nobody named one.
     """
-    experts = f"{info.num_experts} experts, top-{info.top_k}"
-    chips = (info.model, info.precision, info.device, experts, f"{info.num_layers} layers × {len(info.projections)}")
+    layers = f"{info.num_layers} layers"
+    if 0 < len(info.layers) < info.num_layers:  # the others have no router
+        layers = f"{len(info.layers)} of {layers}"
+    chips = [info.model, info.precision, info.device, f"{info.num_experts} experts, top-{info.top_k}"]
+    if info.num_shared_experts:
+        chips.append(f"{info.num_shared_experts} shared, always on")
+    chips.append(layers if len(info.projections) == 1 else f"{layers} × {len(info.projections)}")
     shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
     why = f'<div class="why" title="{escape(reason)}">Chosen because {escape(reason)}</div>' if reason else ""
     return gr.HTML(

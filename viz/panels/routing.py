@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from html import escape
@@ -30,10 +31,10 @@ class RoutingPanel:
     """`draw` gives one value for each of `outputs`."""
 
     def __init__(
-        self, num_layers: int, num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
+        self, layers: Sequence[int], num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
     ) -> None:
         """atlas: the model's, or why there is none."""
-        self.shape = Shape(tuple(range(num_layers)), projections, num_experts)
+        self.shape = Shape(tuple(layers), projections, num_experts)
         self.controls = Controls(self.shape)
         self.strip = StripPanel(num_experts)
         with gr.Tabs(elem_classes="tabs"):
