@@ -89,12 +89,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def draw_routers(model: nn.Module, seed: int) -> None:
-    """Gives every router the weights of one that was never trained; experts and base stay."""
+    """Gives every router of MoLoRA the weights of one that was never trained; experts and base stay.
+
+    Raises MoloraError for a model whose routers are its own.
+    """
+    routers = [linear.router for linear in wrapped_linears(model).values() if linear.router is not None]
+    if not routers:
+        raise MoloraError("--untrained-routers draws MoLoRA's routers anew; the routers of this model are its own.")
     torch.manual_seed(seed)
-    for linear in wrapped_linears(model).values():
-        if (router := linear.router) is not None:
-            fresh = Router(router.weight.shape[1], router.num_experts, router.top_k)
-            router.load_state_dict(fresh.state_dict())
+    for router in routers:
+        fresh = Router(router.weight.shape[1], router.num_experts, router.top_k)
+        router.load_state_dict(fresh.state_dict())
 
 
 def chosen(engine: Engine, items: Sequence[Item], count: int, longest: int, seed: int) -> list[str]:

@@ -144,8 +144,10 @@ class Atlas:
             raise MoloraError(f"{path}: {error}") from error
 
 
-def find_atlas(adapter_sha256: str, folder: Path = ATLASES) -> Atlas | None:
+def find_atlas(adapter_sha256: str, folder: Path = ATLASES, base: str = "") -> Atlas | None:
     """The atlas below `folder` that was made with this very adapter; None if there is none.
+
+    A model without an adapter ("") is known by its name, which is its own base.
 
     Raises MoloraError if there is none, but a file that cannot be read.
     """
@@ -156,7 +158,7 @@ def find_atlas(adapter_sha256: str, folder: Path = ATLASES) -> Atlas | None:
         except MoloraError as error:
             damage = error
             continue
-        if atlas.meta.get("adapter_sha256") == adapter_sha256:
+        if atlas.meta.get("adapter_sha256") == adapter_sha256 and (adapter_sha256 or atlas.meta.get("base") == base):
             return atlas
     if damage:
         raise damage

@@ -53,11 +53,12 @@ class System(NamedTuple):
 
 def systems_of(engine: Engine, base: Any) -> dict[str, System]:
     """The base alone, the engine's model with nothing recorded, and the same with every router recorded."""
-    unrecorded = RouterGrid([], [], (), 0, 0)
+    recorded = RouterGrid.of(engine.model)
+    unrecorded = RouterGrid([], [], (), 0, 0, recorded.uses_cache)
     return {
         BASE: System(base, engine.tokenizer, unrecorded),
         MOLORA: System(engine.model, engine.tokenizer, unrecorded),
-        RECORDED: System(engine.model, engine.tokenizer, RouterGrid.of(engine.model)),
+        RECORDED: System(engine.model, engine.tokenizer, recorded),
     }
 
 

@@ -124,6 +124,10 @@ def test_an_atlas_is_found_by_its_adapter_alone(tmp_path: Path) -> None:
     assert found is not None
     assert_same(found, fake_atlas(seed=1, meta={"adapter_sha256": "1"}))
     assert find_atlas("9", tmp_path) is None
+    (tmp_path / "whole").mkdir()
+    fake_atlas(meta={"adapter_sha256": "", "base": "owner/whole"}).save(tmp_path / "whole/atlas.npz")
+    assert find_atlas("", tmp_path, "owner/whole") is not None
+    assert find_atlas("", tmp_path, "owner/other") is None, "a model without an adapter is known by its name"
     assert find_atlas("1", tmp_path / "nowhere") is None
     (tmp_path / "m0/atlas.npz").write_bytes(b"damage")
     assert find_atlas("1", tmp_path) is not None, "another model's damage does not matter"

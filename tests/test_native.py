@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import molora
+from molora.atlas import draw_routers
 from molora.chat import encode_chat
 from molora.engine import Engine
 from molora.errors import MoloraError
@@ -115,6 +116,15 @@ def test_an_answer_is_transformers_greedy_one_and_its_trace_what_was_applied(eng
     assert_applied(step.trace, seen)
 
 
+def test_conversations_answered_together_are_as_alone(engine: Engine) -> None:
+    talks = [QUESTION, [{"role": "user", "content": "How is diabetes treated?"}]]
+    for step, talk in zip(engine.answers(talks, max_new_tokens=5), talks, strict=True):
+        alone = engine.answer(talk, max_new_tokens=5)
+        assert step.trace.token_ids.tolist() == alone.trace.token_ids.tolist()
+        np.testing.assert_array_equal(step.trace.expert_ids, alone.trace.expert_ids)
+        np.testing.assert_allclose(step.trace.expert_weights, alone.trace.expert_weights, rtol=1e-3, atol=1e-5)
+
+
 def test_what_is_said_of_the_model(engine: Engine, folder: Path, family: str) -> None:
     info, sizes = engine.info, FAMILIES[family]
     assert info.projections == ("mlp",)
@@ -163,6 +173,11 @@ def test_long_prompts_are_read_in_parts(tmp_path: Path) -> None:
     assert len(trace) > 512
     assert np.isfinite(trace.router_logits).all()
     assert (trace.expert_ids >= 0).all()
+
+
+def test_an_atlas_draws_no_native_routers_anew(engine: Engine) -> None:
+    with pytest.raises(MoloraError, match="the routers of this model are its own"):
+        draw_routers(engine.model, 0)
 
 
 def test_a_dense_model_has_no_router(base: Path) -> None:

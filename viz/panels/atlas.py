@@ -32,7 +32,7 @@ def atlas_of(info: EngineInfo, folder: Path) -> Atlas | str:
     if not info.top_k:
         return "This model has no routers, so there is no atlas of it."
     try:
-        found = find_atlas(info.adapter_sha256, folder)
+        found = find_atlas(info.adapter_sha256, folder, info.base)
     except MoloraError as error:
         return escape(str(error))
     command = f"python -m molora.atlas --model {info.model} --data DATA"
