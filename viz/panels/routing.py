@@ -56,10 +56,11 @@ class RoutingPanel:
         drawn = [*(output for panel in panels for output in panel.outputs), self.summary]
         self.outputs = [*drawn, *self.controls.outputs, self.strip.legend]
 
-    def draw(self, session: Session, streaming: bool | None = None) -> list[Any]:
-        """Only the open tab is drawn; the others are drawn when they are opened."""
+    def draw(self, session: Session, streaming: bool | None = None, tab: Tab | None = None) -> list[Any]:
+        """Only one tab is drawn, the open one or the one that is just being opened."""
         fitted = self._fit(session)
         session = copy(session)  # an answer may be running: every figure shows the same moment
+        session.tab = tab or session.tab
         streaming = session.running if streaming is None else streaming
         tabs: list[Any] = []
         for name, outputs, drawn in (
@@ -105,7 +106,7 @@ class RoutingPanel:
     def _opener(self, name: Tab) -> Any:
         def opened(session: Session) -> list[Any]:
             session.tab = name
-            return self.draw(session)
+            return self.draw(session, tab=name)  # another tab may be opened meanwhile
 
         return opened
 
