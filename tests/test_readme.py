@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -51,3 +52,12 @@ def test_commands_and_their_options_exist(line: str) -> None:
 def test_links_and_pictures_exist() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_what_it_says_of_the_demos_atlas_is_in_the_atlas() -> None:
+    atlas = json.loads((ROOT / "assets/atlas/demo/atlas.json").read_text())
+    words = " ".join(README.split())
+    assert f"({len(atlas['tasks'])} tasks, {atlas['settings']['prompts']} prompts each" in words
+    assert f"recovered from {atlas['parts']['prompt']['task_recovery']:.0%} of the prompts" in words
+    answer = atlas["parts"]["answer"]
+    assert f"is {answer['nmi']:.3f} (shuffled: {answer['nmi_shuffled']:.3f})" in words
