@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Alignment:
     @property
     def both(self) -> NDArray[np.bool_]:
         """Where both traces read the token [A]."""
-        return (self.rows >= 0).all(axis=1)
+        return (self.rows[:, 0] >= 0) & (self.rows[:, 1] >= 0)
 
     def phase(self, one: RoutingTrace, other: RoutingTrace) -> NDArray[np.uint8]:
         """Of each row's token [A]: as the one read it, and as the other where only that did."""
@@ -54,6 +54,23 @@ class Alignment:
     def text(self, one: RoutingTrace, other: RoutingTrace) -> list[str]:
         """A pieces of text, whichever trace has them."""
         return [one.token_text[a] if a >= 0 else other.token_text[b] for a, b in self.rows.tolist()]
+
+
+class Comparison(NamedTuple):
+    """Two traces, aligned, and how far apart they are."""
+
+    one: RoutingTrace
+    other: RoutingTrace
+    alignment: Alignment
+    bits: NDArray[np.float32]
+    """The `divergence` [A, L, P]"""
+
+
+def compared(one: RoutingTrace, other: RoutingTrace) -> Comparison:
+    """Raises MoloraError for traces that are too long, or of other layers, projections or experts."""
+    check(one, other)
+    alignment = align(one, other)
+    return Comparison(one, other, alignment, divergence(one, other, alignment))
 
 
 def align(one: RoutingTrace, other: RoutingTrace) -> Alignment:

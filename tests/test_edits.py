@@ -95,7 +95,7 @@ def test_one_expert_alone_has_all_the_weight_and_uniform_gates_share_it(engine: 
     edit = RoutingEdit.alone(5, layers=[1], projections=[GATE]) | RoutingEdit.uniform(layers=[2])
     ids, weights = picks(engine, edit)
     np.testing.assert_array_equal(ids[:, 1, 0], np.broadcast_to([5, -1], ids[:, 1, 0].shape))
-    np.testing.assert_array_equal(weights[:, 1, 0], np.broadcast_to(np.float32([1, 0]), weights[:, 1, 0].shape))
+    np.testing.assert_array_equal(weights[:, 1, 0], np.broadcast_to([1, 0], weights[:, 1, 0].shape))
     assert (weights[:, 2] == 0.5).all()
     assert (ids[:, 2] >= 0).all()
     assert (np.delete(weights, 2, axis=1)[:, 0] != 0.5).any()
