@@ -23,7 +23,8 @@ MAX_TOKENS = 8192
 
 _EXACT = 2000
 """Longer sequences are matched by their rarer items first (difflib's autojunk); the others join their neighbours."""
-_WORDS = re.compile(r"\s+|[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")
+_WORDS = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s])|\s+")
+"""With the blanks before them, so that a changed sentence does not fall to pieces at each blank."""
 
 Kind = Literal["same", "removed", "added"]
 

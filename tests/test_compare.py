@@ -125,9 +125,9 @@ def test_traces_of_other_shape_are_refused(other: RoutingTrace, message: str) ->
             "Take it daily.",
             "Take two daily, please.",
             [
-                ("same", "Take "),
-                ("removed", "it"),
-                ("added", "two"),
+                ("same", "Take"),
+                ("removed", " it"),
+                ("added", " two"),
                 ("same", " daily"),
                 ("added", ", please"),
                 ("same", "."),

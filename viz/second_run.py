@@ -54,11 +54,11 @@ def plan(session: Session, what: str, temperature: float, seed: float | None, qu
         raise MoloraError(
             "The trace on the page came out of a file. Open a second one beside it, or ask a question to compare."
         )
-    messages = session.messages()
-    if messages and messages[-1]["role"] == "assistant":
-        messages.pop()
-    if trace is None or not messages:
+    if trace is None:
         raise MoloraError("Ask something first: the second run reads the same conversation.")
+    messages = session.messages()
+    if messages[-1]["role"] == "assistant":
+        messages.pop()
     sampling, edit = _sampling(trace), _edit(trace)
     if what == AGAIN:
         chosen = replace(

@@ -26,7 +26,8 @@ _MAP, _BARS = [0, 0.8], [0.825, 1]
 def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360) -> go.Figure:
     """Draws the divergence [A, L, P], a block a projection, and beside each layer its mean over the tokens shown.
 
-    Light is no difference, dark the largest one. Raises nothing for runs without a common token; it says so.
+    Faint is no difference, full the largest one; a gap is neither. Raises nothing for runs without a
+    common token; it says so.
     """
     kept = shown_rows(found, show)
     if not (kept & found.alignment.both).any() or not found.bits.size:
@@ -50,7 +51,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
         "coloraxis": {
             "cmin": 0,
             "cmax": max(_LEAST, float(np.nanmax(bits))),
-            "colorscale": palette.entropy_scale(),
+            "colorscale": palette.strength_scale(),
             "colorbar": {"title": {"text": "bits"}, "nticks": 5},
         },
         "xaxis": {"domain": _MAP, "range": [-0.5, len(bits) - 0.5], "title": {"text": "aligned token"}},
@@ -83,7 +84,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
                 "y": layers,
                 "xaxis": "x2",
                 "yaxis": f"y{number}",
-                "marker": {"color": palette.ENTROPY[3]},
+                "marker": {"color": palette.STRENGTH},
                 "hovertemplate": f"layer %{{y}}, {name}: %{{x:.3f}} bits on the mean<extra></extra>",
             },
         ]

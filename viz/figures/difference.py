@@ -25,7 +25,7 @@ def text_difference(one: str, other: str) -> str:
             parts.append(escape(text))
         else:
             tag, before, after = _TAGS[kind]
-            parts.append(f"<{tag}><i>{before}</i>{escape(text)}<i>{after}</i></{tag}>")
+            parts.append(f"<i>{before}</i><{tag}>{escape(text)}</{tag}><i>{after}</i>")
     if max(len(one), len(other)) > MOST_CHARACTERS:
         parts.append(f"… (the first {MOST_CHARACTERS:,} characters are compared)")
     return "".join(parts)

@@ -74,16 +74,7 @@ class ComparePanel:
             name="compare-map",
             label="Divergence of two runs: aligned tokens across, layers down, and each layer's mean",
         )
-        self.text = gr.HTML(
-            "",
-            html_template=(
-                '<div class="caption">Answers: <del>[-only the first-]</del> <ins>{+only the second+}</ins></div>'
-                '<div class="scroller" tabindex="0" role="region" aria-label="Difference of the answers" dir="auto">'
-                "${value}</div>"
-            ),
-            elem_id="compare-text",
-            apply_default_css=False,
-        )
+        self.text = gr.HTML("", elem_id="compare-text", apply_default_css=False)
         self.outputs = [self.title, self.map, self.text, self.start, self.cancel]
 
     def draw(self, session: Session, progress: str = "waiting for the model") -> list[Any]:
@@ -104,7 +95,7 @@ class ComparePanel:
             return [_name(other), packed(blank(escape(str(error)), height)), "", *buttons]
         line = f"{_name(other)} {comparison_line(found, show=view.show)}"
         figure = packed(divergence_map(found, show=view.show, height=height))
-        return [line, figure, text_difference(_first_answer(session), other.answer), *buttons]
+        return [line, figure, _answers(_first_answer(session), other.answer), *buttons]
 
     def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
         """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""
@@ -167,6 +158,16 @@ def _name(other: Other) -> str:
     """Safe HTML: what the second run is, and marked if it was edited."""
     edit = f' <span class="mark">edited: {escape(other.trace.edit[:120])}</span>' if other.trace.edit else ""
     return f"<b>Second: {escape(other.words)}</b>{edit}"
+
+
+def _answers(first: str, second: str) -> str:
+    """Safe HTML: the difference of the answers, in a box that scrolls, under what its marks mean."""
+    return (
+        '<div class="caption">Answers: <i>[-</i><del>only the first</del><i>-]</i> '
+        "<i>{+</i><ins>only the second</ins><i>+}</i></div>"
+        '<div class="scroller" tabindex="0" role="region" aria-label="Difference of the answers" dir="auto">'
+        f"{text_difference(first, second)}</div>"
+    )
 
 
 def _first_answer(session: Session) -> str:
