@@ -120,6 +120,7 @@ def build(
             notice = Notice()
         talk.wire(state, routing, notice)
         routing.wire(state, notice)
+        routing.compare.wire(engine, state, notice)
         gr.api(
             ask_endpoint(engine, most_new_tokens),
             api_name="ask",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from molora.errors import MoloraError
 
-Kind = Literal["drop", "reroute", "force", "attention_off"]
+Kind = Literal["drop", "reroute", "force", "alone", "uniform", "attention_off"]
 
-_WORDS = {"drop": "without", "reroute": "never picking", "force": "always picking"}
+_WORDS = {"drop": "without", "reroute": "never picking", "force": "always picking", "alone": "all tokens to"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Rule:
     def __str__(self) -> str:
         if self.kind == "attention_off":
             return "without the attention LoRA"
-        words = [_WORDS[self.kind], _listed("expert", self.experts)]
+        words = [_WORDS[self.kind], _listed("expert", self.experts)] if self.kind in _WORDS else ["equal weights"]
+        if self.kind == "alone":
+            words.append("alone")
         if self.layers is not None:
             words.append(f"in {_listed('layer', self.layers)}")
         if self.projections is not None:
@@ -48,6 +50,10 @@ class Masks(NamedTuple):
     """float32 [E], added to the ranking: -inf cannot be picked, +inf always is"""
     kept: Tensor
     """bool [E]; False: picked, but its contribution is skipped"""
+    shift: Tensor
+    """float32 [E], added to the picked logits before their softmax: -inf leaves all the weight to the others"""
+    sharpness: float = 1.0
+    """The picked logits are multiplied with it: 0 makes all their weights equal"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,18 @@ class RoutingEdit:
     ) -> RoutingEdit:
         """These experts are always picked; their weights are the softmax over what is picked, as ever."""
         return cls((_rule("force", experts, layers, projections),))
+
+    @classmethod
+    def alone(
+        cls, expert: int, layers: Iterable[int] | None = None, projections: Iterable[str] | None = None
+    ) -> RoutingEdit:
+        """Every token goes to this expert with a weight of 1, and to no other, as if it were a plain LoRA."""
+        return cls((_rule("alone", [expert], layers, projections),))
+
+    @classmethod
+    def uniform(cls, layers: Iterable[int] | None = None, projections: Iterable[str] | None = None) -> RoutingEdit:
+        """The picked experts stay, but each has the weight 1 / K."""
+        return cls((replace(_rule("uniform", (), layers, projections), experts=None),))
 
     @classmethod
     def experts_off(cls) -> RoutingEdit:
@@ -126,6 +144,11 @@ class RoutingEdit:
                     raise MoloraError(f"The edit both bars and forces expert {min(both)} {where}.")
                 if num_experts - len(barred) < top_k:
                     raise MoloraError(f"The edit leaves fewer than {top_k} experts to pick from {where}.")
+                alone = self.experts("alone", layer, projection, num_experts)
+                if alone and (len(alone) > 1 or alone & barred or forced - alone):
+                    raise MoloraError(
+                        f"The edit sends all tokens to expert {min(alone)} alone, and says otherwise too {where}."
+                    )
                 if len(forced) > top_k:
                     raise MoloraError(f"The edit forces {len(forced)} experts {where}; each token has {top_k}.")
 
@@ -148,7 +171,12 @@ class RoutingEdit:
         offset[sorted(self.experts("reroute", layer, projection, num_experts))] = -torch.inf
         offset[sorted(self.experts("force", layer, projection, num_experts))] = torch.inf
         kept[sorted(self.experts("drop", layer, projection, num_experts))] = False
-        return Masks(offset.to(device), kept.to(device))
+        shift, flat = torch.zeros(num_experts), bool(self.experts("uniform", layer, projection, num_experts))
+        if alone := sorted(self.experts("alone", layer, projection, num_experts)):
+            others = torch.ones(num_experts, dtype=torch.bool)
+            others[alone], flat = False, False  # one alone has all the weight in any case
+            offset[alone], kept[others], shift[others] = torch.inf, False, -torch.inf
+        return Masks(offset.to(device), kept.to(device), shift.to(device), 0.0 if flat else 1.0)
 
     def switches_off(self, part: Literal["experts", "attention"]) -> bool:
         """Whether a whole part adds nothing."""

@@ -51,10 +51,12 @@ class Router(nn.Module):
             logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
         ids = self._ranking(logits).topk(self.top_k, dim=-1).indices  # [*, K]
         picked = logits.gather(-1, ids)  # [*, K]
+        if self.masks:
+            picked = picked + self.masks.shift[ids]  # [*, K]
         if self.selection == "sampling" or self.masks:  # not ranked by logit alone; strongest first all the same
             picked, order = picked.sort(dim=-1, descending=True)
             ids = ids.gather(-1, order)
-        weights = picked.softmax(dim=-1)  # [*, K]
+        weights = (picked * self.masks.sharpness if self.masks else picked).softmax(dim=-1)  # [*, K]
         if self.masks:
             off = ~self.masks.kept[ids]  # [*, K]
             ids, weights = ids.masked_fill(off, -1), weights.masked_fill(off, 0)

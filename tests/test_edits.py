@@ -31,12 +31,14 @@ def plain(linear: MoloraLinear, x: torch.Tensor, edit: RoutingEdit) -> torch.Ten
         }
         for kind in ("reroute", "force", "drop")
     )
+    alone = [e for rule in edit.rules if rule.kind == "alone" for e in rule.experts or ()]
+    equal = any(rule.kind == "uniform" for rule in edit.rules)
     result = []
     for token in x.double():
         logits = linear.router.weight.double() @ token + linear.router.bias.double()
         free = sorted((e for e in range(6) if e not in bars | forces), key=lambda e: -logits[e].item())
-        picked = [*forces, *free][: linear.router.top_k]
-        weights = torch.softmax(logits[picked], dim=0)
+        picked = alone or [*forces, *free][: linear.router.top_k]
+        weights = torch.softmax(logits[picked] * (not equal), dim=0)
         y = linear.base_layer.double()(token)
         for weight, e in zip(weights, picked, strict=True):
             if e not in drops:
@@ -54,6 +56,10 @@ def plain(linear: MoloraLinear, x: torch.Tensor, edit: RoutingEdit) -> torch.Ten
         RoutingEdit.force([5]),
         RoutingEdit.force([5, 0]) | RoutingEdit.drop([5]) | RoutingEdit.reroute([1]),
         RoutingEdit.experts_off(),
+        RoutingEdit.uniform(),
+        RoutingEdit.uniform() | RoutingEdit.drop([1, 4]) | RoutingEdit.force([2]),
+        RoutingEdit.alone(3),
+        RoutingEdit.alone(3) | RoutingEdit.uniform(),
     ],
     ids=str,
 )
@@ -83,6 +89,18 @@ def test_trace_shows_the_edit_where_it_holds_and_only_there(engine: Engine) -> N
     assert not (np.delete(ids, 1, axis=1) == -1).any()
     prompt = 20  # tokens that both have read; the first layer comes before any edit
     np.testing.assert_array_equal(ids[:prompt, 0], picks(engine, None)[0][:prompt, 0])
+
+
+def test_one_expert_alone_has_all_the_weight_and_uniform_gates_share_it(engine: Engine) -> None:
+    edit = RoutingEdit.alone(5, layers=[1], projections=[GATE]) | RoutingEdit.uniform(layers=[2])
+    ids, weights = picks(engine, edit)
+    np.testing.assert_array_equal(ids[:, 1, 0], np.broadcast_to([5, -1], ids[:, 1, 0].shape))
+    np.testing.assert_array_equal(weights[:, 1, 0], np.broadcast_to([1, 0], weights[:, 1, 0].shape))
+    assert (weights[:, 2] == 0.5).all()
+    assert (ids[:, 2] >= 0).all()
+    assert (np.delete(weights, 2, axis=1)[:, 0] != 0.5).any()
+    words = engine.trace_text("asthma", edit=edit).edit
+    assert words == "all tokens to expert 5 alone in layer 1 of gate_proj; equal weights in layer 2"
 
 
 def test_an_edit_leaves_nothing_behind_and_does_not_reach_other_requests(engine: Engine) -> None:
@@ -129,6 +147,13 @@ def test_meta_says_the_edit_in_words_and_as_data(engine: Engine) -> None:
         (RoutingEdit.reroute(range(7)), "leaves fewer than 2 experts to pick from in layer 0, gate_proj"),
         (RoutingEdit.force([0, 1, 2]), "forces 3 experts in layer 0, gate_proj; each token has 2"),
         (RoutingEdit.force([1]) | RoutingEdit.reroute([1]), "both bars and forces expert 1 in layer 0, gate_proj"),
+        (RoutingEdit.alone(8), "names expert 8; the model has 0 to 7"),
+        (
+            RoutingEdit.alone(1) | RoutingEdit.alone(2),
+            "to expert 1 alone, and says otherwise too in layer 0, gate_proj",
+        ),
+        (RoutingEdit.alone(1) | RoutingEdit.force([2]), "to expert 1 alone, and says otherwise too in layer 0"),
+        (RoutingEdit.alone(1) | RoutingEdit.reroute([1]), "to expert 1 alone, and says otherwise too in layer 0"),
     ],
 )
 def test_edits_that_cannot_be_are_refused(engine: Engine, edit: RoutingEdit, message: str) -> None:

@@ -14,6 +14,9 @@ OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "
 ENTROPY = ("#f4f1fa", "#d9cfee", "#b6a1dc", "#9071c4", "#6a45a5", "#472480", "#2a0f57")
 """Certain is light, uniform is dark; lightness falls evenly."""
 
+STRENGTH = "#8257C0"
+"""Full end of the scale of sizes."""
+
 LESS, MORE = "33,102,172", "178,24,43"
 """Ends of the diverging scale, blue and red (Brewer's RdBu), as red, green, blue."""
 
@@ -65,6 +68,15 @@ def discrete_scale(colours: list[str]) -> Stops:
 
 def entropy_scale() -> Stops:
     return [(step / (len(ENTROPY) - 1), colour) for step, colour in enumerate(ENTROPY)]
+
+
+def strength_scale() -> Stops:
+    """For sizes from none to most in one hue that no expert has, from faint to full, which suits light and dark.
+
+    Strength grows with the root of the size, so that many small ones can be told apart beside a few large ones.
+    """
+    red, green, blue = _rgb(STRENGTH)
+    return [((step / 10) ** 2, f"rgba({red},{green},{blue},{0.07 + 0.093 * step:.3f})") for step in range(11)]
 
 
 def diverging_scale() -> Stops:

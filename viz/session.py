@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from molora.trace import RoutingTrace
+from viz.second import Other, Plan
 from viz.view import Shape, View, shown_tokens
 
 Role = Literal["user", "assistant", "note"]
-Tab = Literal["map", "token", "load", "atlas"]
+Tab = Literal["map", "token", "load", "compare", "atlas"]
 
 
 @dataclass
@@ -36,6 +37,10 @@ class Session:
     """Whose trace it is, in words, if it came out of a file."""
     shape: Shape | None = None
     """Of the trace that the controls were last made for; None for the model's own."""
+    other: Other | None = None
+    """A second run beside the trace; never shared, and gone with it."""
+    planned: Plan | None = None
+    """A second run that is waiting or under way; None stops it."""
     tab: Tab = "map"
     chosen: int | None = None
     """The row the visitor clicked; None follows the last token."""
@@ -73,6 +78,7 @@ class Session:
     def ask(self, question: str) -> None:
         self.turns.append(Turn("user", question))
         self.waiting, self.stopping = True, False
+        self.other = self.planned = None
 
     def retract(self) -> str | None:
         """Takes the last question and all that followed it off the conversation and returns it; None without one."""
@@ -90,6 +96,7 @@ class Session:
         """
         self.turns = [turn for turn in self.turns if not turn.opened] + turns
         self.trace, self.opened, self.chosen, self.length = trace, words, None, None
+        self.other = self.planned = None
 
     def kept(self) -> list[tuple[str, ...]]:
         """(role, text, mark) of what belongs to the trace: the conversation, or what the opened file says."""
@@ -98,5 +105,6 @@ class Session:
     def clear(self) -> None:
         """An empty conversation; what the visitor chose to see stays."""
         self.turns, self.trace, self.opened, self.chosen, self.length = [], None, "", None, None
+        self.other = self.planned = None
         self.waiting = False
         self.stopping = self.running

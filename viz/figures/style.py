@@ -15,7 +15,7 @@ FONT = (
     "'IBM Plex Sans', ui-sans-serif, system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
 )
 
-_EDIT_CHARACTERS = 90
+_MARK_CHARACTERS = 98
 _SHORT = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 _GLYPHS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
@@ -103,10 +103,15 @@ def note(text: str, **where: Any) -> dict[str, Any]:
 
 def mark_edit(layout: dict[str, Any], trace: RoutingTrace) -> None:
     """Writes the trace's edit over the figure, in a line of its own, so that every picture of it says it too."""
-    if not trace.edit:
+    mark(layout, f"edited: {trace.edit}" if trace.edit else "")
+
+
+def mark(layout: dict[str, Any], words: str) -> None:
+    """Writes words, if there are any, over the figure, bounded and escaped."""
+    if not words:
         return
-    words = trace.edit if len(trace.edit) <= _EDIT_CHARACTERS else trace.edit[: _EDIT_CHARACTERS - 1] + "…"
-    text = f"<b>edited: {escape(words)}</b>"
+    words = words if len(words) <= _MARK_CHARACTERS else words[: _MARK_CHARACTERS - 1] + "…"
+    text = f"<b>{escape(words)}</b>"
     layout["margin"]["t"] += 16
     layout["annotations"].append(
         note(text, xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom", yshift=15)

@@ -6,6 +6,7 @@ import gradio as gr
 
 from molora.errors import MoloraError
 from molora.opening import MAX_BYTES
+from molora.trace import RoutingTrace
 from viz.assets import js
 from viz.opened import read_file, show
 from viz.session import Session
@@ -14,12 +15,13 @@ from viz.session import Session
 class Opening:
     """Its event: `opened`, with `name` and `content`, base64; "" where the browser saw that it is too large."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "open", text: str = "Open trace") -> None:
+        """name: what the ids begin with; text: what stands on the button."""
         self.button = gr.HTML(
             html_template=(
-                '<button type="button" id="open-trace" title="A trace (.npz) or a report (.html), to explore without '
-                'a run of the model">Open trace</button>'
-                '<input type="file" id="open-file" accept=".npz,.html,.htm" aria-label="Trace or report" hidden>'
+                f'<button type="button" id="{name}-trace" title="A trace (.npz) or a report (.html), to explore '
+                f'without a run of the model">{text}</button>'
+                f'<input type="file" id="{name}-file" accept=".npz,.html,.htm" aria-label="Trace or report" hidden>'
             ),
             js_on_load=f"const MOST = {MAX_BYTES};\n{js('opening')}",
             elem_classes="choice",
@@ -29,6 +31,11 @@ class Opening:
     @staticmethod
     def opened(session: Session, event: gr.EventData) -> None:
         """Shows the file. Raises MoloraError, and leaves the session as it is, for a file that cannot be opened."""
+        show(session, *Opening.read(session, event))
+
+    @staticmethod
+    def read(session: Session, event: gr.EventData) -> tuple[RoutingTrace, str]:
+        """The trace in the file, and its name. Raises MoloraError for a file that cannot be opened now."""
         name, content = event.name, event.content
         if not isinstance(name, str) or not isinstance(content, str):
             raise MoloraError("The file did not arrive. Open it again.")
@@ -36,4 +43,4 @@ class Opening:
             raise MoloraError("An answer is still being written. Stop it first.")
         if not content:
             raise MoloraError(f"{name[:80]} is empty, or larger than {MAX_BYTES >> 20} MB.")
-        show(session, read_file(name, content), name)
+        return read_file(name, content), name

@@ -14,6 +14,7 @@ from molora.atlas_data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
 from viz.panels.atlas import AtlasPanel
+from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
 from viz.panels.events import QUICK
@@ -44,15 +45,23 @@ class RoutingPanel:
                 self.token = TokenPanel()
             with gr.Tab("Load", id="load") as load_tab:
                 self.load = LoadPanel()
+            with gr.Tab("Compare", id="compare") as compare_tab:
+                self.compare = ComparePanel(self.shape)
             with gr.Tab("Atlas", id="atlas") as atlas_tab:
                 self.atlas = AtlasPanel(atlas)
-        self.tabs: dict[Tab, gr.Tab] = {"map": map_tab, "token": token_tab, "load": load_tab, "atlas": atlas_tab}
+        self.tabs: dict[Tab, gr.Tab] = {
+            "map": map_tab,
+            "token": token_tab,
+            "load": load_tab,
+            "compare": compare_tab,
+            "atlas": atlas_tab,
+        }
         with gr.Row(elem_classes="foot"):
             self.summary = gr.HTML("", elem_id="summary", apply_default_css=False)
             with gr.Row(elem_classes="files"):
                 self.opening = Opening()
                 self.downloads = Downloads(self.atlas)
-        panels = (self.strip, self.map, self.token, self.load, self.atlas)
+        panels = (self.strip, self.map, self.token, self.load, self.compare, self.atlas)
         drawn = [*(output for panel in panels for output in panel.outputs), self.summary]
         self.outputs = [*drawn, *self.controls.outputs, self.strip.legend]
 
@@ -67,6 +76,7 @@ class RoutingPanel:
             ("map", self.map.outputs, lambda: self.map.draw(session, streaming)),
             ("token", self.token.outputs, lambda: self.token.draw(session)),
             ("load", self.load.outputs, lambda: self.load.draw(session)),
+            ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
             tabs += drawn() if name == session.tab else [gr.skip()] * len(outputs)

@@ -1,0 +1,156 @@
+"""Two runs side by side: how far their routers lie apart for every token, layer and projection, and on the mean.
+
+The map's columns are the aligned tokens; a token that only one run read is a gap.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from molora.compare import Comparison, changed_picks, mean
+from molora.trace import ANSWER, PROMPT
+from viz import palette
+from viz.figures.style import blank, figure, layer_axis, mark, note, short, visible
+from viz.view import Show
+
+_LEAST = 0.01
+"""bits that the scale reaches at least: rounding must not look like a difference"""
+_MAP, _BARS = [0, 0.8], [0.825, 1]
+
+
+def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360) -> go.Figure:
+    """Draws the divergence [A, L, P], a block a projection, and beside each layer its mean over the tokens shown.
+
+    Faint is no difference, full the largest one; a gap is neither. Raises nothing for runs without a
+    common token; it says so.
+    """
+    kept = shown_rows(found, show)
+    if not (kept & found.alignment.both).any() or not found.bits.size:
+        return blank("The two runs have no token of this kind in common.", height)
+    bits = found.bits[kept]  # [A, L, P]
+    texts = [
+        escape(visible(text))
+        for text, keep in zip(found.alignment.text(found.one, found.other), kept, strict=True)
+        if keep
+    ]
+    layers, projections = found.one.layer_indices.astype(str).tolist(), found.one.projections
+    means = mean(bits, 0)  # [L, P]
+    blocks = len(projections)
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "margin": {"l": 44, "r": 60, "t": 20, "b": 34},
+        "showlegend": False,
+        "bargap": 0.15,
+        "shapes": [],
+        "annotations": [note("mean", xref="paper", yref="paper", x=_BARS[0], y=1, xanchor="left", yanchor="bottom")],
+        "coloraxis": {
+            "cmin": 0,
+            "cmax": max(_LEAST, float(np.nanmax(bits))),
+            "colorscale": palette.strength_scale(),
+            "colorbar": {"title": {"text": "bits"}, "nticks": 5},
+        },
+        "xaxis": {"domain": _MAP, "range": [-0.5, len(bits) - 0.5], "title": {"text": "aligned token"}},
+        "xaxis2": {
+            "domain": _BARS,
+            "range": [0, max(_LEAST, float(np.nanmax(means))) * 1.05],
+            "title": {"text": "bits"},
+            "fixedrange": True,
+            "nticks": 4,
+        },
+    }
+    for block, projection in enumerate(projections):
+        number = "" if block == 0 else str(block + 1)
+        name = escape(short(projection))
+        data += [
+            {
+                "type": "heatmap",
+                "z": np.ascontiguousarray(bits[:, :, block].T),
+                "y": layers,
+                "text": [texts] * len(layers),
+                "coloraxis": "coloraxis",
+                "yaxis": f"y{number}",
+                "hoverongaps": False,
+                "hovertemplate": f"<b>%{{text}}</b><br>layer %{{y}}, {name}<br>%{{z:.3f}} bits apart<extra></extra>",
+            },
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": np.nan_to_num(means[:, block]).astype(np.float32),
+                "y": layers,
+                "xaxis": "x2",
+                "yaxis": f"y{number}",
+                "marker": {"color": palette.STRENGTH},
+                "hovertemplate": f"layer %{{y}}, {name}: %{{x:.3f}} bits on the mean<extra></extra>",
+            },
+        ]
+        top = 1 - block / blocks
+        layout[f"yaxis{number}"] = {
+            "domain": [max(top - 1 / blocks + (0.012 if block < blocks - 1 else 0), 0), top],
+            "title": {"text": short(projection)},
+            **layer_axis(found.one),
+            "nticks": max(4, 12 // blocks),
+            **({"matches": "y"} if block else {}),
+        }
+    layout["xaxis"]["anchor"] = layout["xaxis2"]["anchor"] = f"y{blocks if blocks > 1 else ''}"
+    layout["uirevision"] = f"{show} {','.join(layers)} {','.join(projections)}"
+    _mark_answer(layout, _phases(found)[kept])
+    mark(layout, _edits(found))
+    return figure(height, data, layout)
+
+
+def comparison_line(found: Comparison, *, show: Show = "both") -> str:
+    """Safe HTML of one line: tokens in common, mean divergence, where it is largest, picks that differ."""
+    kept = shown_rows(found, show)
+    mine, theirs = found.alignment.rows[kept].T
+    both = int((found.alignment.both & kept).sum())
+    words = [
+        f"<b>{both}</b> token{'s' * (both != 1)} in both runs, {int((theirs < 0).sum())} only in the first, "
+        f"{int((mine < 0).sum())} only in the second"
+    ]
+    if both and found.bits.size:
+        means = mean(found.bits[kept], 0)  # [L, P]
+        at = np.unravel_index(int(np.nan_to_num(means).argmax()), means.shape)
+        alignment = type(found.alignment)(found.alignment.rows[kept])
+        picks = mean(changed_picks(found.one, found.other, alignment))
+        words.append(f"<b>{float(mean(means)):.3f}</b> bits apart on the mean")
+        words.append(
+            f"most in layer {found.one.layer_indices[at[0]]}, {escape(short(found.one.projections[at[1]]))} "
+            f"({means[at]:.3f})"
+        )
+        if not np.isnan(picks):
+            words.append(f"<b>{float(picks):.0%}</b> of picks differ")
+    return " · ".join(words)
+
+
+def shown_rows(found: Comparison, show: Show) -> NDArray[np.bool_]:
+    """Which rows of the alignment `show` keeps [A]."""
+    if show == "both":
+        return np.ones(len(found.alignment), bool)
+    return _phases(found) == (PROMPT if show == "prompt" else ANSWER)
+
+
+def _phases(found: Comparison) -> NDArray[np.uint8]:
+    return found.alignment.phase(found.one, found.other)
+
+
+def _edits(found: Comparison) -> str:
+    """Of both runs, in words; "" if neither was edited."""
+    sides = (("first", found.one.edit), ("second", found.other.edit))
+    return "; ".join(f"{side} run edited: {edit}" for side, edit in sides if edit)
+
+
+def _mark_answer(layout: dict[str, Any], phases: NDArray[np.uint8]) -> None:
+    """A line where the answer begins, and the word beside it."""
+    start = int((phases == ANSWER).argmax()) if (phases == ANSWER).any() else -1
+    if start <= 0:
+        return
+    line = {"type": "line", "x0": start - 0.5, "x1": start - 0.5, "y0": 0, "y1": 1.05, "yref": "paper"}
+    layout["shapes"].append(line | {"layer": "above", "line": {"width": 2}})
+    layout["annotations"].append(
+        note("answer", x=start - 0.5, xanchor="left", xshift=4, yref="paper", y=1, yanchor="bottom")
+    )

@@ -1,0 +1,175 @@
+"""The Compare tab: a second run of the same conversation, or a second trace, beside the one on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from molora.compare import compared
+from molora.errors import MoloraError
+from viz.figures.compare import comparison_line, divergence_map
+from viz.figures.difference import text_difference
+from viz.figures.style import blank
+from viz.opened import said
+from viz.panels.events import MODEL, QUICK
+from viz.panels.notice import Notice
+from viz.panels.opening import Opening
+from viz.panels.plot import packed, plot
+from viz.second import Other
+from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
+from viz.session import Session
+from viz.view import Shape
+
+if TYPE_CHECKING:
+    from molora.engine import Engine
+
+HEIGHT = 330
+
+
+class ComparePanel:
+    """For a model without routers it only says so, and `outputs` is empty."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.outputs: list[Any] = []
+        if not shape.projections:
+            gr.HTML(
+                '<div class="no-atlas">This model has no routers, so there is nothing to compare.</div>',
+                elem_id="compare",
+                apply_default_css=False,
+            )
+            return
+        offered = choices(shape.num_experts)
+        with gr.Row(elem_classes="controls", elem_id="compare"):
+            self.what = gr.Dropdown(offered, value=offered[0][1], label="Second run", elem_id="compare-what")
+            self.temperature = gr.Number(
+                0.7, label="Temperature", minimum=0, maximum=2, step=0.05, visible=False, elem_id="compare-temperature"
+            )
+            self.seed = gr.Number(
+                1,
+                label="Seed",
+                precision=0,
+                minimum=0,
+                maximum=2**31 - 1,
+                visible=False,
+                elem_id="compare-seed",
+            )
+            self.question = gr.Textbox(
+                label="Question", lines=1, max_lines=1, visible=False, elem_id="compare-question"
+            )
+            self.start = gr.Button("Run", size="sm", min_width=0, scale=0, elem_id="compare-run")
+            self.cancel = gr.Button("Cancel", size="sm", min_width=0, scale=0, visible=False, elem_id="compare-cancel")
+            self.opening = Opening("second", "Open second trace")
+        self.title = gr.HTML(
+            "",
+            html_template='<div role="status">${value}</div>',
+            elem_id="compare-title",
+            elem_classes="token-title",
+            apply_default_css=False,
+        )
+        self.map = plot(
+            blank(_EMPTY, HEIGHT),
+            name="compare-map",
+            label="Divergence of two runs: aligned tokens across, layers down, and each layer's mean",
+        )
+        self.text = gr.HTML("", elem_id="compare-text", apply_default_css=False)
+        self.outputs = [self.title, self.map, self.text, self.start, self.cancel]
+
+    def draw(self, session: Session, progress: str = "waiting for the model") -> list[Any]:
+        """progress: of a second run under way."""
+        if not self.outputs:
+            return []
+        planned, view, height = session.planned, session.view, HEIGHT
+        buttons = [gr.update(visible=planned is None), gr.update(visible=planned is not None)]
+        if planned is not None:
+            words = f"<b>Second run, {escape(planned.words)}</b>: {escape(progress)}"
+            return [words, packed(blank("The second run is under way.", height)), "", *buttons]
+        if session.trace is None or session.other is None:
+            return ["", packed(blank(_EMPTY, height)), "", *buttons]
+        other = session.other
+        try:
+            found = compared(view.cut(session.trace), view.cut(other.trace))
+        except MoloraError as error:
+            return [_name(other), packed(blank(escape(str(error)), height)), "", *buttons]
+        line = f"{_name(other)} {comparison_line(found, show=view.show)}"
+        figure = packed(divergence_map(found, show=view.show, height=height))
+        return [line, figure, _answers(_first_answer(session), other.answer), *buttons]
+
+    def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
+        """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""
+        if not self.outputs:
+            return
+        page = [notice.html, *self.outputs]
+
+        def planned(session: Session, *chosen: Any) -> list[Any]:
+            try:
+                session.planned = plan(session, *chosen)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
+            return ["", *self.draw(session)]
+
+        def made(session: Session) -> Iterator[list[Any]]:
+            if session.planned is None:  # refused, or cancelled before its turn
+                yield [gr.skip()] * len(page)
+                return
+            refused = ""
+            try:
+                for progress in run(engine, session):
+                    if session.planned is not None:
+                        yield [gr.skip(), self.draw(session, progress)[0], *[gr.skip()] * (len(page) - 2)]
+            except MoloraError as error:
+                refused = Notice.of(error)
+            yield [refused, *self.draw(session)]
+
+        def cancelled(session: Session) -> list[Any]:
+            session.planned = None
+            return self.draw(session)
+
+        def opened(session: Session, event: gr.EventData) -> list[Any]:
+            try:
+                if session.trace is None:
+                    raise MoloraError("Ask something, or open a first trace: the second one stands beside it.")
+                trace, name = Opening.read(session, event)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
+            answers = [text for role, text in said(trace) if role == "assistant"]
+            session.planned, session.other = None, Other(trace, answers[-1] if answers else "", f"file {name[:60]}")
+            return ["", *self.draw(session)]
+
+        chosen = [self.what, self.temperature, self.seed, self.question]
+        self.what.input(_asked, self.what, chosen[1:], **QUICK)
+        start = gr.on([self.start.click, self.question.submit], planned, [state, *chosen], page, **QUICK)
+        start.success(made, state, page, api_visibility="private", **MODEL)
+        self.cancel.click(cancelled, state, self.outputs, **QUICK)
+        self.opening.button.opened(opened, state, page, **QUICK)
+
+
+_EMPTY = "Ask something, choose what the second run shall be, and press Run."
+
+
+def _asked(what: str) -> list[Any]:
+    """Only the boxes that the choice needs."""
+    return [gr.update(visible=what == AGAIN)] * 2 + [gr.update(visible=what == OTHERWISE)]
+
+
+def _name(other: Other) -> str:
+    """Safe HTML: what the second run is, and marked if it was edited."""
+    edit = f' <span class="mark">edited: {escape(other.trace.edit[:120])}</span>' if other.trace.edit else ""
+    return f"<b>Second: {escape(other.words)}</b>{edit}"
+
+
+def _answers(first: str, second: str) -> str:
+    """Safe HTML: the difference of the answers, in a box that scrolls, under what its marks mean."""
+    return (
+        '<div class="caption">Answers: <i>[-</i><del>only the first</del><i>-]</i> '
+        "<i>{+</i><ins>only the second</ins><i>+}</i></div>"
+        '<div class="scroller" tabindex="0" role="region" aria-label="Difference of the answers" dir="auto">'
+        f"{text_difference(first, second)}</div>"
+    )
+
+
+def _first_answer(session: Session) -> str:
+    answers = [turn[1] for turn in session.kept() if turn[0] == "assistant"]
+    return answers[-1] if answers else ""
