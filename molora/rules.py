@@ -49,5 +49,5 @@ def _values(number: int, name: str, values: Any, kind: type) -> Any:
     return tuple(sorted(set(values))) if kind is int else tuple(dict.fromkeys(values))
 
 
-def _bounded(value: int | str) -> bool:
+def _bounded(value: Any) -> bool:
     return len(value) <= _MOST_CHARACTERS if isinstance(value, str) else 0 <= value < 2**31
