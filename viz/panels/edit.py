@@ -48,9 +48,10 @@ class EditPanel:
             names = ["all", *map(short, shape.projections)]
             self.projection = gr.Dropdown(names, value="all", label="Projection", elem_id="edit-projection")
             self.add = gr.Button("Add", size="sm", min_width=0, scale=0, elem_id="edit-add")
+        with gr.Row(elem_classes="edit-run"):
+            self.rules = gr.HTML(self._rules(Session()), elem_id="edit-rules", apply_default_css=False)
             self.undo = gr.Button("Undo", size="sm", min_width=0, scale=0, elem_id="edit-undo")
             self.clear = gr.Button("Clear rules", size="sm", min_width=0, scale=0, elem_id="edit-clear")
-        self.rules = gr.HTML(self._rules(Session()), elem_id="edit-rules", apply_default_css=False)
         with gr.Row(elem_classes="edit-run"):
             self.again = gr.Button("Answer again", size="sm", min_width=0, scale=0, elem_id="edit-again")
             self.go_on = gr.Button("From the chosen token", size="sm", min_width=0, scale=0, elem_id="edit-go-on")
