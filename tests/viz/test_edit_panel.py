@@ -118,11 +118,13 @@ def test_changes_and_sweep_are_drawn_with_their_marks(panel: RoutingPanel) -> No
     assert "-0.250" in effects
     assert "Edited: without expert 3" in str(panel.draw(session)[-5:])
     assert "edited: without expert 3" in current_figure(session, panel.atlas).to_json()
+    session.edits.change = None
+    assert "edited: one expert off" in current_figure(session, panel.atlas).to_json()
 
 
 def test_an_empty_tab_says_what_to_do(panel: RoutingPanel) -> None:
     assert "Answer again under a rule" in EditPanel.figure(Session()).to_json()
-    assert "Sweep switches off each expert" in panel.edit.draw(Session())[-1]
+    assert "each expert off in turn" in panel.edit.draw(Session())[-1]
 
 
 def test_the_endpoint_takes_an_edit_and_tells_it() -> None:

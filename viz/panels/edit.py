@@ -59,7 +59,7 @@ class EditPanel:
             self.cancel = gr.Button("Cancel", size="sm", min_width=0, scale=0, elem_id="edit-cancel", visible=False)
             self.progress = gr.HTML("", elem_id="edit-progress", apply_default_css=False)
         self.changes = plot(
-            self.figure(Session()), name="edit-changes", label="Change of each answer token's log-probability"
+            self._changes(Session()), name="edit-changes", label="Change of each answer token's log-probability"
         )
         self.effects = plot(
             self._effects(Session()), name="edit-effects", label="Effect of each expert switched off on the answer"
@@ -76,7 +76,7 @@ class EditPanel:
             self._rules(session),
             self._progress(session),
             gr.update(visible=session.edits.sweeping),
-            packed(self.figure(session)),
+            packed(self._changes(session)),
             packed(self._effects(session)),
         ]
 
@@ -151,10 +151,17 @@ class EditPanel:
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
-        """The changes of the answer's tokens alone."""
+        """The changes of the answer's tokens; the sweep where there are none."""
+        edits = session.edits
+        if edits.change is None and edits.effects and edits.original is not None:
+            return sweep(edits.effects, edits.original.num_experts, where=edits.swept(), height=SWEEP_HEIGHT)
+        return EditPanel._changes(session)
+
+    @staticmethod
+    def _changes(session: Session) -> go.Figure:
         edits = session.edits
         if edits.change is None or edits.original is None:
-            text = "Answer again under a rule: how much likelier each token of the first answer got appears here."
+            text = "Answer again under a rule: how likely the tokens<br>of the first answer then are appears here."
             return blank(text, CHANGE_HEIGHT)
         answer = edits.original.phase == ANSWER
         texts = [text for text, kept in zip(edits.original.token_text, answer, strict=True) if kept]
@@ -163,7 +170,7 @@ class EditPanel:
     def _effects(self, session: Session) -> go.Figure:
         edits = session.edits
         if not edits.effects:
-            return blank("Sweep switches off each expert in turn, in the layers chosen above.", SWEEP_HEIGHT)
+            return blank("Sweep: each expert off in turn, in the<br>layers and projection chosen above.", SWEEP_HEIGHT)
         return sweep(edits.effects, self.shape.num_experts, where=edits.swept(), height=SWEEP_HEIGHT)
 
 
