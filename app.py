@@ -115,7 +115,8 @@ def build(
                 with gr.Column(scale=5, min_width=320, elem_id="conversation"):
                     talk = ConversationPanel(engine, assets.example_questions(info.reads_chinese), most_new_tokens)
                 with gr.Column(scale=7, min_width=340, elem_id="routing"):
-                    routing = RoutingPanel(info.layers, info.num_experts, info.projections, atlas_of(info, atlases))
+                    atlas = atlas_of(info, atlases)
+                    routing = RoutingPanel(info.layers, info.num_experts, info.projections, atlas, info.top_k)
             foot(info)
             notice = Notice()
         talk.wire(state, routing, notice)

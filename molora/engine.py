@@ -10,9 +10,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from molora import reading as passes
 from molora.chat import Message, Prompt, encode_chat
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
@@ -37,7 +40,7 @@ class Step(NamedTuple):
     trace: RoutingTrace
     """Everything read so far; the last sampled token has no row until it is read"""
     num_tokens: int
-    """Tokens sampled so far"""
+    """Tokens of the answer so far, those it was begun with included"""
     finished: Literal["stop", "length"] | None
     """None while it goes on; "stop": the model ended its turn; "length": the limit did"""
 
@@ -62,6 +65,7 @@ class Engine:
         repetition_penalty: float = 1.0,
         seed: int = 0,
         edit: RoutingEdit | None = None,
+        begun: Sequence[int] = (),
     ) -> Generator[Step]:
         """Answers a conversation; a Step after every forward pass. Closing the generator stops the work.
 
@@ -69,15 +73,21 @@ class Engine:
             messages: `{"role", "content"}` dictionaries, the user's question last.
             max_new_tokens: cut to what the model's context has left.
             edit: what to change in the routing; the trace's meta says it.
+            begun: the answer's first tokens, which are read under the edit and not sampled; the new ones follow them.
 
         Raises:
-            MoloraError: for messages, settings or an edit that cannot be used, before any work.
+            MoloraError: for messages, settings, an edit or a beginning that cannot be used, before any work.
         """
         sampling = Sampling(max_new_tokens, temperature, top_p, repetition_penalty, seed)
         prompt = encode_chat(self.tokenizer, messages)
+        first = self._answer_ids(begun)
+        if ends := self._stop_ids.intersection(first):
+            raise MoloraError(f"The answer's first tokens hold {min(ends)}, which ends an answer; leave it out.")
+        prompt = Prompt(prompt.token_ids + first, prompt.phase + [ANSWER] * len(first))
         limit = self._limit(prompt, max_new_tokens)
         reading = self._reading(len(prompt.token_ids) + limit, seed, edit)
-        return self._stream(reading, prompt, sampling, limit, self._meta(sampling, edit))
+        meta = self._meta(sampling, edit) | ({"begun": len(first)} if first else {})
+        return self._stream(reading, prompt, sampling, limit, meta, len(first))
 
     def answer(self, messages: Sequence[Message], **settings: Any) -> Step:
         """The last Step of `stream(messages, **settings)`."""
@@ -119,6 +129,41 @@ class Engine:
             deque(reading.prefill(ids, [PROMPT] * len(ids)), maxlen=0)
         return reading.trace(self._meta(None, edit))
 
+    def logprobs(
+        self, messages: Sequence[Message], answer_ids: Sequence[int], edit: RoutingEdit | None = None
+    ) -> NDArray[np.float32]:
+        """How likely each token of a given answer was, given all before it: log-probabilities in nats [A].
+
+        The prompt and the answer are read under the edit, nothing is sampled (teacher forcing), and the vocabulary is
+        scored at the answer's tokens alone. Raises MoloraError as `stream` does, and for ids that are no answer.
+        """
+        prompt, answer = encode_chat(self.tokenizer, messages).token_ids, self._answer_ids(answer_ids)
+        if not answer:
+            raise MoloraError("The answer has no token to score.")
+        ids, first = prompt + answer[:-1], len(prompt) - 1  # the row before a token predicts it; the last needs none
+        if len(ids) > self.info.context_length:
+            raise MoloraError(f"Prompt and answer have {len(ids)} tokens; {self.info.context_length} can be read.")
+        reading = self._reading(len(ids), 0, edit)
+        scored: list[torch.Tensor] = []
+        with reading.recording():
+            for at in range(0, len(ids), passes.PREFILL_CHUNK):
+                part = ids[at : at + passes.PREFILL_CHUNK]
+                kept = min(len(part), at + len(part) - first)
+                blank, phase = [""] * len(part), [PROMPT] * len(part)
+                logits = reading.read_placed(part, blank, phase, logits_to_keep=max(kept, 1))[0].float()  # [kept, V]
+                if kept > 0:
+                    end = at + len(part) - first
+                    targets = torch.tensor(answer[end - kept : end], device=logits.device)[:, None]  # [kept, 1]
+                    scored.append((logits.gather(1, targets)[:, 0] - logits.logsumexp(-1)).cpu())  # [kept]
+        return torch.cat(scored).numpy()
+
+    def _answer_ids(self, ids: Sequence[int]) -> list[int]:
+        """Raises MoloraError for what is no token of the model."""
+        known = self.model.get_input_embeddings().num_embeddings
+        if wrong := [token for token in ids if not 0 <= int(token) < known]:
+            raise MoloraError(f"The answer holds the token {wrong[0]}; the model knows 0 to {known - 1}.")
+        return [int(token) for token in ids]
+
     def _limit(self, prompt: Prompt, max_new_tokens: int) -> int:
         """Tokens the answer may have. Raises MoloraError if the prompt leaves no room for any."""
         room = self.info.context_length - len(prompt.token_ids)
@@ -133,19 +178,22 @@ class Engine:
         return Reading(self.model, self.tokenizer, self._grid, self._pass, capacity, seed, edit)
 
     def _stream(
-        self, reading: Reading, prompt: Prompt, sampling: Sampling, limit: int, meta: dict[str, Any]
+        self, reading: Reading, prompt: Prompt, sampling: Sampling, limit: int, meta: dict[str, Any], begun: int
     ) -> Generator[Step]:
+        """`begun`: how many of the prompt's last tokens are the answer's first."""
         special = set(self.tokenizer.all_special_ids)
         ids = torch.tensor([prompt.token_ids], device=self._device)  # [1, T]
         sampler = Sampler(sampling, self._device)
-        text = ""
         with reading.recording():
             chunks = reading.prefill(*prompt)
             logits = next(chunks)
             for later in chunks:
                 yield Step("", reading.trace(meta), 0, None)
                 logits = later
-            for count in range(1, limit + 1):
+            pieces = reading.trace(meta).token_text[len(prompt.token_ids) - begun :]
+            first = prompt.token_ids[len(prompt.token_ids) - begun :]
+            text = "".join(piece for token, piece in zip(first, pieces, strict=True) if token not in special)
+            for count in range(begun + 1, begun + limit + 1):
                 token = sampler.draw(ids, logits)  # [1, 1]
                 token_id = int(token)
                 if token_id in self._stop_ids:
@@ -153,8 +201,8 @@ class Engine:
                     return
                 piece = reading.text.push(token_id)
                 text += "" if token_id in special else piece
-                yield Step(text, reading.trace(meta), count, "length" if count == limit else None)
-                if count < limit:
+                yield Step(text, reading.trace(meta), count, "length" if count == begun + limit else None)
+                if count < begun + limit:
                     ids = torch.cat([ids, token], dim=1)  # [1, T+1]
                     logits = reading.read([token_id], [piece], [ANSWER])
 

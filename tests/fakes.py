@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from molora.edits import RoutingEdit
 from molora.engine import Engine, EngineInfo, Step
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 
@@ -77,6 +79,9 @@ class FakeEngine:
     meta: dict[str, Any] = field(default_factory=dict)
     """What its traces tell beside the model"""
     asked: list[Any] = field(default_factory=list)
+    edits: list[RoutingEdit | None] = field(default_factory=list)
+    """Of each answer and each scoring"""
+    seconds_a_score: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
     closed: int = 0
 
@@ -86,20 +91,40 @@ class FakeEngine:
         """A new script, as if nothing had been asked yet."""
         self.answer = [" It", " depends", "."] if answer is None else answer
         self.seconds_a_token, self.error = seconds_a_token, error
-        self.asked, self.settings, self.closed = [], {}, 0
+        self.asked, self.settings, self.closed, self.edits, self.seconds_a_score = [], {}, 0, [], 0.0
 
     @property
     def engine(self) -> Engine:
         """Itself, for whatever takes an engine: it has the parts that the page uses."""
         return cast(Engine, self)
 
-    def stream(self, messages: list[dict[str, str]], max_new_tokens: int = 256, **settings: Any) -> Iterator[Step]:
+    def logprobs(
+        self, messages: list[dict[str, str]], answer_ids: Sequence[int], edit: RoutingEdit | None = None
+    ) -> NDArray[np.float32]:
+        """Each expert that a rule names takes a tenth of its number and one nat from every second token."""
+        time.sleep(self.seconds_a_score)
+        self.edits.append(edit)
+        if self.error:
+            raise self.error
+        taken = sum(1 + expert / 10 for rule in (edit.rules if edit else ()) for expert in rule.experts or ())
+        return (-1 - taken * (np.arange(len(answer_ids)) % 2)).astype(np.float32)
+
+    def stream(
+        self,
+        messages: list[dict[str, str]],
+        max_new_tokens: int = 256,
+        edit: RoutingEdit | None = None,
+        begun: Sequence[int] = (),
+        **settings: Any,
+    ) -> Iterator[Step]:
         self.asked.append(messages)
-        self.settings = settings | {"max_new_tokens": max_new_tokens}
+        self.edits.append(edit)
+        self.settings = settings | {"max_new_tokens": max_new_tokens} | ({"edit": edit} if edit else {})
         if self.error:
             raise self.error
         question = re.findall(r"\s*\S+|\s+", messages[-1]["content"])
-        said = self.answer[:max_new_tokens]
+        first = [f" given{token}" for token in begun]
+        said = [*first, *self.answer[:max_new_tokens]]
         whole = fake_trace(
             ["<|user|>", *question, "<|end|>", *said],
             layers=self.info.num_layers,
@@ -108,13 +133,13 @@ class FakeEngine:
             experts=self.info.num_experts,
             projections=self.info.projections,
         )
-        whole.meta |= self.meta
+        whole.meta |= self.meta | ({"edit": edit.to_dict()} if edit else {}) | ({"begun": len(first)} if first else {})
         try:
-            for count in range(1, len(said) + 1):
+            for count in range(len(first) + 1, len(said) + 1):
                 time.sleep(self.seconds_a_token)
                 finished: Literal["stop", "length"] | None = None
                 if count == len(said):
-                    finished = "length" if len(said) < len(self.answer) else "stop"
+                    finished = "length" if len(said) - len(first) < len(self.answer) else "stop"
                 rows = slice(0, len(question) + 1 + count)  # the last one said has not been read yet
                 yield Step("".join(said[:count]), whole.select(tokens=rows), count, finished)
         finally:

@@ -16,6 +16,7 @@ from molora.trace import RoutingTrace
 from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, bounded, check_prompt, running, usual_penalty
 
 if TYPE_CHECKING:
+    from molora.edits import RoutingEdit
     from molora.engine import Engine
 
 
@@ -31,15 +32,21 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
     """The function behind `/ask`; its signature is the endpoint's."""
 
     def ask(
-        prompt: str, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
+        prompt: str,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        edit: list[dict[str, Any]] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Answers one prompt. Streams {"answer": text so far, "edit": what was changed in the routing, in words, or
         null, "tokens": text of the T tokens read so far, "routed_experts": base64 of a .npy, int16 [T, layers *
-        projections, top_k]}, about three times a second."""
+        projections, top_k]}, about three times a second. `edit` changes the routing: a list of rules, {"kind": "drop",
+        "reroute", "force" or "attention_off", "experts", "layers", "projections"}; what is left out means all."""
         try:
             sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(engine.info), seed)
             begun = drawn = time.monotonic()
-            with running(engine, [{"role": "user", "content": check_prompt(prompt)}], sampling) as steps:
+            messages = [{"role": "user", "content": check_prompt(prompt)}]
+            with running(engine, messages, sampling, _edit(edit)) as steps:
                 for step in steps:
                     now = time.monotonic()
                     late = now - begun > TIME_LIMIT_SECONDS
@@ -57,3 +64,10 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
             raise gr.Error(str(error), print_exception=False) from error
 
     return ask
+
+
+def _edit(rules: object) -> RoutingEdit | None:
+    """None without any rule."""
+    from molora.rules import read_edit
+
+    return read_edit(rules) if rules else None

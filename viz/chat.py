@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from molora.trace import RoutingTrace
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
+    from molora.edits import RoutingEdit
     from molora.engine import Engine, EngineInfo, Step
 
 MAX_PROMPT_CHARS = 8000
@@ -45,12 +46,18 @@ def usual_penalty(info: EngineInfo) -> float:
     return 1.15 if info.is_demo else 1.0
 
 
-def running(engine: Engine, messages: list[dict[str, Any]], sampling: Sampling) -> closing[Generator[Step]]:
+def running(
+    engine: Engine,
+    messages: list[dict[str, Any]],
+    sampling: Sampling,
+    edit: RoutingEdit | None = None,
+    begun: Sequence[int] = (),
+) -> closing[Generator[Step]]:
     """The engine's steps; leaving the context stops the model before its next token.
 
-    Raises MoloraError for messages that the model cannot read.
+    Raises MoloraError for messages that the model cannot read, and for an edit that it does not allow.
     """
-    return closing(engine.stream(messages, **asdict(sampling)))
+    return closing(engine.stream(messages, **asdict(sampling), edit=edit, begun=begun))
 
 
 def check_prompt(prompt: str) -> str:
@@ -67,38 +74,50 @@ def check_prompt(prompt: str) -> str:
 
 def edit_mark(trace: RoutingTrace) -> str:
     """What stands beside an answer that was made under an edit."""
-    return f"edited: {trace.edit}" if trace.edit else ""
+    begun = trace.meta.get("begun")
+    given = f", its first {begun} token{'s' * (begun != 1)} given" if isinstance(begun, int) else ""
+    return f"edited: {trace.edit}{given}" if trace.edit else ""
 
 
-def reply(engine: Engine, session: Session, sampling: Sampling) -> Generator[None]:
+def reply(
+    engine: Engine,
+    session: Session,
+    sampling: Sampling,
+    edit: RoutingEdit | None = None,
+    begun: Sequence[int] = (),
+) -> Generator[None]:
     """Answers the session's last question into the session; yields whenever the page should be redrawn.
 
-    Closing the generator stops the model before its next token. A MoloraError of the engine becomes a note.
+    Under an edit it is an answer once more, beside the one that the conversation goes on with; `begun` are the ids of
+    its first tokens. Closing the generator stops the model before its next token. A MoloraError of the engine becomes
+    a note.
     """
-    if not session.waiting:
+    if not session.waiting or session.edits.task:
         return
     session.waiting, session.running = False, True
     turns = session.turns  # `clear` gives the session another list: what still comes then goes nowhere
-    messages = session.messages()
+    messages = session.question()
+    if edit is None:
+        session.edits.forget()
     session.trace, session.opened, session.chosen, session.length = None, "", None, None
-    turns.append(Turn("assistant", ""))
-    begun = drawn = time.monotonic()
+    turns.append(Turn("assistant", "", aside=edit is not None))
+    started = drawn = time.monotonic()
     note = ""
     try:
         yield
-        with running(engine, messages, sampling) as steps:
+        with running(engine, messages, sampling, edit, begun) as steps:
             for step in steps:
                 if session.turns is turns:
                     prompt_rows = len(step.trace) - max(step.num_tokens - 1, 0)
-                    session.length = prompt_rows + sampling.max_new_tokens
+                    session.length = prompt_rows + len(begun) + sampling.max_new_tokens
                     session.trace = step.trace
                 turns[-1].content, turns[-1].mark = step.text, edit_mark(step.trace)
                 now = time.monotonic()
-                if session.stopping or now - begun > TIME_LIMIT_SECONDS:
+                if session.stopping or now - started > TIME_LIMIT_SECONDS:
                     note = "Stopped." if session.stopping else f"Stopped after {TIME_LIMIT_SECONDS:.0f} seconds."
                     break
                 if step.finished == "length":
-                    note = f"Cut off after {step.num_tokens} new tokens, the limit in the settings."
+                    note = f"Cut off after {step.num_tokens - len(begun)} new tokens, the limit in the settings."
                 if now - drawn >= UPDATE_SECONDS:
                     yield
                     drawn = time.monotonic()

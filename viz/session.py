@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from molora.trace import RoutingTrace
+from viz.intervention import Intervention
 from viz.second import Other, Plan
 from viz.view import Shape, View, shown_tokens
 
 Role = Literal["user", "assistant", "note"]
-Tab = Literal["map", "token", "load", "compare", "atlas"]
+Tab = Literal["map", "token", "load", "edit", "compare", "atlas"]
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Turn:
     """What must be seen beside the name: the edit that an answer was made under, or whose the words are."""
     opened: bool = False
     """Out of a trace that the visitor opened; the model never reads it."""
+    aside: bool = False
+    """The last question's answer once more, under an edit; the model never reads it."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Session:
     trace: RoutingTrace | None = None
     """Of the last question and its answer so far; arrays are views on the engine's buffers."""
     view: View = field(default_factory=View)
+    edits: Intervention = field(default_factory=Intervention)
     opened: str = ""
     """Whose trace it is, in words, if it came out of a file."""
     shape: Shape | None = None
@@ -67,7 +71,7 @@ class Session:
 
     def messages(self) -> list[dict[str, Any]]:
         """What the model reads: turns without notes. A question that got no answer at all is left out."""
-        spoken = [turn for turn in self.turns if turn.role != "note" and not turn.opened]
+        spoken = [turn for turn in self.turns if turn.role != "note" and not (turn.opened or turn.aside)]
         kept = [
             turn
             for turn, after in zip(spoken, [*spoken[1:], None], strict=True)
@@ -75,9 +79,16 @@ class Session:
         ]
         return [{"role": turn.role, "content": turn.content} for turn in kept]
 
+    def question(self) -> list[dict[str, Any]]:
+        """The same up to the last question, which the next answer is for."""
+        messages = self.messages()
+        while messages and messages[-1]["role"] != "user":
+            messages.pop()
+        return messages
+
     def ask(self, question: str) -> None:
         self.turns.append(Turn("user", question))
-        self.waiting, self.stopping = True, False
+        self.waiting, self.stopping, self.edits.task = True, False, None
         self.other = self.planned = None
 
     def retract(self) -> str | None:
@@ -97,6 +108,7 @@ class Session:
         self.turns = [turn for turn in self.turns if not turn.opened] + turns
         self.trace, self.opened, self.chosen, self.length = trace, words, None, None
         self.other = self.planned = None
+        self.edits.forget()
 
     def kept(self) -> list[tuple[str, ...]]:
         """(role, text, mark) of what belongs to the trace: the conversation, or what the opened file says."""
@@ -106,5 +118,6 @@ class Session:
         """An empty conversation; what the visitor chose to see stays."""
         self.turns, self.trace, self.opened, self.chosen, self.length = [], None, "", None, None
         self.other = self.planned = None
+        self.edits.forget()
         self.waiting = False
         self.stopping = self.running

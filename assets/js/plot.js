@@ -44,7 +44,9 @@ function draw() {
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d", { name: "reset", title: "Reset axes", icon: Plotly.Icons.home, click: reset }]],
   });
   if (first) {
-    plot.on("plotly_click", (event) => trigger("cell", { row: Math.round(event.points[0].x) }));
+    plot.on("plotly_click", ({ points: [point] }) => {
+      trigger("cell", { row: Math.round(point.x), y: String(point.y).slice(0, 20), name: String(point.data.name ?? "").slice(0, 40) });
+    });
     plot.on("plotly_doubleclick", reset);
   }
 }

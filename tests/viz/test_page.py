@@ -51,7 +51,7 @@ def test_an_update_of_512_tokens_stays_below_250_kilobytes(tab: Tab, colour: Any
 
 def test_only_the_open_tab_is_drawn() -> None:
     panel, session = column(layers=4), Session(trace=fake_trace(20))
-    closed: dict[Tab, int] = {"map": 3, "token": 2, "load": 1, "compare": 5, "atlas": 4}
+    closed: dict[Tab, int] = {"map": 4, "token": 2, "load": 1, "edit": 5, "compare": 5, "atlas": 4}
     for tab in TABS:
         session.tab = tab
         skipped = sum(value == gr.skip() for value in panel.draw(session))
@@ -85,7 +85,8 @@ def test_ask_is_the_only_public_endpoint() -> None:
 def test_whatever_runs_the_model_waits_for_one_turn() -> None:
     page = app.build(FakeEngine().engine)
     model = [fn for fn in page.fns.values() if fn.concurrency_id == "model"]
-    assert len(model) == 5  # a question sent, an example, a retry, a second run, and the endpoint
+    # a question, an example, a retry, an edit from start or token, a sweep, a second run, and the endpoint
+    assert len(model) == 8
     assert {fn.concurrency_limit for fn in model} == {1}
     assert all(not fn.queue for fn in page.fns.values() if fn not in model)
 

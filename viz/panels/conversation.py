@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from molora.errors import MoloraError
+from viz.again import intervene
 from viz.assets import js
 from viz.chat import check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
@@ -92,6 +93,19 @@ class ConversationPanel:
             run = start.success(answer, [state, *self.settings.inputs], page, api_visibility="private", **MODEL)
             run.then(settled, state, talk, **QUICK)
         self.stop.click(self._stopped, state, talk, **QUICK)
+        routing.edit.cancel.click(self._stopped, state, talk, **QUICK)
+
+        def answer_again(session: Session, *settings: float) -> Iterator[list[Any]]:
+            if not session.waiting or session.edits.task is None:
+                yield [gr.skip()] * len(page)
+            for _ in intervene(self.engine, session, self.settings.sampling(*settings)):
+                yield [*self._talk(session), *routing.draw(session)]
+
+        for button, prepare in routing.edit.tasks:
+            inputs = [state, routing.edit.layers, routing.edit.projection]
+            asked = button.click(self._asked(prepare), inputs, [notice.html, *talk], **QUICK)
+            run = asked.success(answer_again, [state, *self.settings.inputs], page, api_visibility="private", **MODEL)
+            run.then(settled, state, talk, **QUICK)
 
         def cleared(session: Session) -> list[Any]:
             session.clear()
@@ -136,6 +150,18 @@ class ConversationPanel:
             said = "There is no question to ask again yet."
         return [said, *self._talk(session)]
 
+    def _asked(self, prepare: Callable[[Session, str | None, str | None], None]) -> Callable[..., list[Any]]:
+        """An event that asks for what `prepare` names, or says why it cannot be done."""
+
+        def asked(session: Session, layers: str | None, projection: str | None) -> list[Any]:
+            try:
+                prepare(session, layers, projection)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * 3]
+            return ["", *self._talk(session)]
+
+        return asked
+
     def _stopped(self, session: Session) -> list[Any]:
         session.stopping = session.running
         session.waiting = False
@@ -144,7 +170,7 @@ class ConversationPanel:
     def _talk(self, session: Session) -> list[Any]:
         """The log, and Send or Stop, whichever makes sense."""
         turns = [(turn.role, turn.content, turn.mark) for turn in session.turns]
-        shown = conversation(turns, writing=session.busy) if turns else self._welcome()
+        shown = conversation(turns, writing=session.busy and not session.edits.sweeping) if turns else self._welcome()
         return [shown, gr.update(visible=not session.busy), gr.update(visible=session.busy)]
 
     def _welcome(self) -> str:

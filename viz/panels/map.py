@@ -8,8 +8,9 @@ import gradio as gr
 import plotly.graph_objects as go
 
 from viz.figures.map import routing_map
-from viz.figures.style import blank
+from viz.figures.style import blank, short
 from viz.figures.token import token_title, token_weights
+from viz.panels.edit import here
 from viz.panels.plot import packed, plot
 from viz.session import Session
 
@@ -17,25 +18,37 @@ MAP_HEIGHT, GLANCE_HEIGHT = 360, 126
 
 
 class MapPanel:
-    """The map's event: `cell`, with `row`."""
+    """The map's event: `cell`, with `row`, `y` and `name` (layer and projection). `here` offers to switch off what the
+    clicked cell picked first."""
 
     def __init__(self) -> None:
         self.map = plot(
             self.figure(Session(), False), name="map", label="Routing map: tokens across, layers down, colour by expert"
         )
-        self.title = gr.HTML("", elem_id="map-title", elem_classes="token-title", apply_default_css=False)
+        with gr.Row(elem_classes="map-token"):
+            self.title = gr.HTML("", elem_id="map-title", elem_classes="token-title", apply_default_css=False)
+            self.here = gr.Button("", size="sm", min_width=0, scale=0, elem_id="edit-here", visible=False)
         self.glance = plot(
             blank("", GLANCE_HEIGHT), name="glance", label="The selected token: experts by layer, picked ones marked"
         )
-        self.outputs = [self.map, self.title, self.glance]
+        self.outputs = [self.map, self.title, self.glance, self.here]
 
     def draw(self, session: Session, streaming: bool) -> list[Any]:
         figure = packed(self.figure(session, streaming))
         row, trace = session.selected, session.trace
         if row is None or trace is None:
-            return [figure, "", packed(blank("", GLANCE_HEIGHT))]
+            return [figure, "", packed(blank("", GLANCE_HEIGHT)), gr.update(visible=False)]
         cut = session.view.cut(trace)
-        return [figure, token_title(cut, row), packed(token_weights(cut, row, compact=True, height=GLANCE_HEIGHT))]
+        glance = packed(token_weights(cut, row, compact=True, height=GLANCE_HEIGHT))
+        return [figure, token_title(cut, row), glance, self._here(session)]
+
+    @staticmethod
+    def _here(session: Session) -> Any:
+        found = None if session.opened else here(session)
+        if found is None:
+            return gr.update(visible=False)
+        expert, layer, projection = found
+        return gr.update(visible=True, value=f"Switch off expert {expert} in layer {layer}, {short(projection)}")
 
     @staticmethod
     def figure(session: Session, streaming: bool) -> go.Figure:

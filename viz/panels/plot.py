@@ -17,7 +17,7 @@ from viz.figures.style import template
 
 
 def plot(figure: go.Figure, *, name: str, label: str) -> gr.HTML:
-    """A figure's place on the page; its events: `cell`, with `row`, the x of a clicked point.
+    """A figure's place on the page; its events: `cell`, with `row`, `y` and `name`: a clicked point's x, y, and curve.
 
     Args:
         name: the element's id.

@@ -13,10 +13,12 @@ import gradio as gr
 from molora.atlas_data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
+from viz.intervention import place_of
 from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
+from viz.panels.edit import EditPanel
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
@@ -32,9 +34,14 @@ class RoutingPanel:
     """`draw` gives one value for each of `outputs`."""
 
     def __init__(
-        self, layers: Sequence[int], num_experts: int, projections: tuple[str, ...], atlas: Atlas | str = ""
+        self,
+        layers: Sequence[int],
+        num_experts: int,
+        projections: tuple[str, ...],
+        atlas: Atlas | str = "",
+        top_k: int = 2,
     ) -> None:
-        """atlas: the model's, or why there is none."""
+        """atlas: the model's, or why there is none; top_k: picks of each router."""
         self.shape = Shape(tuple(layers), projections, num_experts)
         self.controls = Controls(self.shape)
         self.strip = StripPanel(num_experts)
@@ -45,6 +52,8 @@ class RoutingPanel:
                 self.token = TokenPanel()
             with gr.Tab("Load", id="load") as load_tab:
                 self.load = LoadPanel()
+            with gr.Tab("Edit", id="edit") as edit_tab:
+                self.edit = EditPanel(self.shape, top_k)
             with gr.Tab("Compare", id="compare") as compare_tab:
                 self.compare = ComparePanel(self.shape)
             with gr.Tab("Atlas", id="atlas") as atlas_tab:
@@ -53,6 +62,7 @@ class RoutingPanel:
             "map": map_tab,
             "token": token_tab,
             "load": load_tab,
+            "edit": edit_tab,
             "compare": compare_tab,
             "atlas": atlas_tab,
         }
@@ -61,7 +71,7 @@ class RoutingPanel:
             with gr.Row(elem_classes="files"):
                 self.opening = Opening()
                 self.downloads = Downloads(self.atlas)
-        panels = (self.strip, self.map, self.token, self.load, self.compare, self.atlas)
+        panels = (self.strip, self.map, self.token, self.load, self.edit, self.compare, self.atlas)
         drawn = [*(output for panel in panels for output in panel.outputs), self.summary]
         self.outputs = [*drawn, *self.controls.outputs, self.strip.legend]
 
@@ -76,6 +86,7 @@ class RoutingPanel:
             ("map", self.map.outputs, lambda: self.map.draw(session, streaming)),
             ("token", self.token.outputs, lambda: self.token.draw(session)),
             ("load", self.load.outputs, lambda: self.load.draw(session)),
+            ("edit", self.edit.outputs, lambda: self.edit.draw(session)),
             ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
@@ -104,6 +115,8 @@ class RoutingPanel:
             tab.select(self._opener(name), state, self.outputs, **QUICK)
         self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
         self.map.map.cell(self._picked, state, self.outputs, **QUICK)
+        self.map.here.click(self._off, state, [notice.html, *self.outputs], **QUICK)
+        self.edit.wire(state, notice)
         self.downloads.wire(state, notice)
 
     def _chosen(self, session: Session, *choices: Any) -> list[Any]:
@@ -125,4 +138,12 @@ class RoutingPanel:
         if session.trace is None or not isinstance(row, int) or not 0 <= row < len(session.trace):
             return [gr.skip()] * len(self.outputs)
         session.chosen = row
+        session.edits.place = place_of(session.trace, getattr(event, "y", None), getattr(event, "name", None))
         return self.draw(session)
+
+    def _off(self, session: Session) -> list[Any]:
+        try:
+            said = self.edit.switch_off(session)
+        except MoloraError as error:
+            said = str(error)
+        return [Notice.of(said), *self.draw(session)]
