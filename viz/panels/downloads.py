@@ -20,6 +20,7 @@ from molora.export import write_csv
 from molora.trace import RoutingTrace
 from viz.assets import js
 from viz.panels.atlas import AtlasPanel
+from viz.panels.compare import ComparePanel
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
@@ -116,6 +117,8 @@ def picture(session: Session, kind: str) -> str:
 def current_figure(session: Session, atlas: AtlasPanel) -> go.Figure:
     if session.tab == "atlas":
         return atlas.figure(session)
+    if session.tab == "compare":
+        return ComparePanel.figure(session)
     if session.tab == "token":
         return TokenPanel.figure(session)
     return LoadPanel.figure(session) if session.tab == "load" else MapPanel.figure(session, False)
