@@ -14,7 +14,9 @@ from molora.errors import MoloraError
 from molora.sampling import Sampling
 from tests.fakes import INFO, FakeEngine, fake_trace
 from viz.chat import reply
+from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
+from viz.panels.downloads import current_figure
 from viz.second import Other
 from viz.second_run import choices, plan, preset, run
 from viz.session import Session
@@ -161,6 +163,17 @@ def test_the_view_decides_what_is_compared() -> None:
     session.view = View(layers=(1,), projections=("up_proj",), show="answer")
     assert len(json.loads(drawn.draw(session)[1])["data"]) == 2
     assert "<b>12</b> tokens in both runs" in drawn.draw(session)[0]
+
+
+def test_the_saved_figure_is_the_comparison_on_the_page() -> None:
+    session = Session(trace=fake_trace(20), other=Other(fake_trace(20, seed=1), "", "base"), tab="compare")
+    with gr.Blocks(analytics_enabled=False):
+        saved = current_figure(session, AtlasPanel("There is none."))
+    assert json.loads(panel().draw(session)[1]) == json.loads(saved.to_json())
+    session.other = None
+    assert "press Run" in ComparePanel.figure(session).layout.annotations[0].text
+    session.other = Other(fake_trace(20, layers=3), "", "file")
+    assert "other layers" in ComparePanel.figure(session).layout.annotations[0].text
 
 
 def test_an_edited_second_run_is_marked() -> None:

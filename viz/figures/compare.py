@@ -60,7 +60,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
             "range": [0, max(_LEAST, float(np.nanmax(means))) * 1.05],
             "title": {"text": "bits"},
             "fixedrange": True,
-            "nticks": 4,
+            "nticks": 3,
         },
     }
     for block, projection in enumerate(projections):

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import plotly.graph_objects as go
 
 from molora.compare import compared
 from molora.errors import MoloraError
@@ -96,6 +97,18 @@ class ComparePanel:
         line = f"{_name(other)} {comparison_line(found, show=view.show)}"
         figure = packed(divergence_map(found, show=view.show, height=height))
         return [line, figure, _answers(_first_answer(session), other.answer), *buttons]
+
+    @staticmethod
+    def figure(session: Session) -> go.Figure:
+        """The map alone."""
+        if session.trace is None or session.other is None:
+            return blank(_EMPTY, HEIGHT)
+        view = session.view
+        try:
+            found = compared(view.cut(session.trace), view.cut(session.other.trace))
+        except MoloraError as error:
+            return blank(escape(str(error)), HEIGHT)
+        return divergence_map(found, show=view.show, height=HEIGHT)
 
     def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
         """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""

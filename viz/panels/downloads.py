@@ -20,6 +20,7 @@ from molora.export import write_csv
 from molora.trace import RoutingTrace
 from viz.assets import js
 from viz.panels.atlas import AtlasPanel
+from viz.panels.compare import ComparePanel
 from viz.panels.edit import EditPanel
 from viz.panels.events import QUICK
 from viz.panels.load import LoadPanel
@@ -119,6 +120,8 @@ def current_figure(session: Session, atlas: AtlasPanel) -> go.Figure:
         return atlas.figure(session)
     if session.tab == "edit":
         return EditPanel.figure(session)
+    if session.tab == "compare":
+        return ComparePanel.figure(session)
     if session.tab == "token":
         return TokenPanel.figure(session)
     return LoadPanel.figure(session) if session.tab == "load" else MapPanel.figure(session, False)
