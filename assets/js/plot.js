@@ -23,7 +23,10 @@ function reset() {
 
 function draw() {
   const size = [plot.clientWidth, plot.clientHeight];
-  if (!props.value || !size[0]) return; // a hidden tab has no width; the ResizeObserver draws it when it opens
+  if (!props.value || !size[0]) {
+    shown = [0, 0]; // a hidden tab has no width; the ResizeObserver draws it when it opens
+    return;
+  }
   const { data, layout } = JSON.parse(props.value);
   if (document.body.classList.contains("dark")) layout.template = DARK;
   [layout.width, layout.height] = size;
