@@ -8,10 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+
+from molora.tasks import TASKS
+from molora.tasks.task import Family
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
@@ -61,3 +64,9 @@ def test_what_it_says_of_the_demos_atlas_is_in_the_atlas() -> None:
     assert f"recovered from {atlas['parts']['prompt']['task_recovery']:.0%} of the prompts" in words
     answer = atlas["parts"]["answer"]
     assert f"is {answer['nmi']:.3f} (shuffled: {answer['nmi_shuffled']:.3f})" in words
+
+
+def test_it_counts_the_tasks_right() -> None:
+    families = {task.family for task in TASKS.values()}
+    assert f"{len(TASKS)} tasks in five families ({', '.join(get_args(Family))})" in " ".join(README.split())
+    assert families == set(get_args(Family))
