@@ -48,7 +48,7 @@ class System(NamedTuple):
     grid: RouterGrid
 
     def reading(self, capacity: int) -> Reading:
-        return Reading(self.model, self.tokenizer, self.grid, Lock(), capacity)
+        return Reading(self.model, self.tokenizer, self.grid, Lock(), capacity, candidates=bool(self.grid.routers))
 
 
 def systems_of(engine: Engine, base: Any) -> dict[str, System]:

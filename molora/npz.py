@@ -28,6 +28,8 @@ class Layout:
     version: int
     mend: str
     """What to do about a damaged file, as a sentence."""
+    later: frozenset[str] = frozenset()
+    """Names that came later: a file may lack them all, and then they are not among what `load` gives."""
 
     def check(self, held: Any, sizes: dict[str, int]) -> None:
         """Raises MoloraError naming both sizes if the shapes do not agree with each other or with `sizes`."""
@@ -58,8 +60,9 @@ class Layout:
         """(arrays, texts) that `save` wrote. Raises MoloraError if the file is missing, damaged, or of another kind."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in self.arrays}
-                texts = {name: json.loads(file[name].tobytes()) for name in self.texts}
+                lacking = self.later if self.later.isdisjoint(file.files) else frozenset()
+                arrays = {name: file[name] for name in self.arrays if name not in lacking}
+                texts = {name: json.loads(file[name].tobytes()) for name in self.texts if name not in lacking}
                 version = int(file["format"])
         except FileNotFoundError as error:
             raise MoloraError(f"There is no file {path}.") from error
@@ -67,12 +70,13 @@ class Layout:
             raise MoloraError(f"{path} is no routing {self.kind}, or is damaged ({error}). {self.mend}") from error
         if version != self.version:
             raise MoloraError(f"{path} has {self.kind} format {version}; this version reads {self.version}.")
-        for name, (dtype, _) in self.arrays.items():
-            if arrays[name].dtype != dtype:
-                raise MoloraError(f"{path}: {name} is {arrays[name].dtype}; expected {np.dtype(dtype)}.")
-        for name, kind in self.texts.items():
-            if not isinstance(texts[name], kind):
+        for name, array in arrays.items():
+            if array.dtype != (dtype := self.arrays[name][0]):
+                raise MoloraError(f"{path}: {name} is {array.dtype}; expected {np.dtype(dtype)}.")
+        for name, told in texts.items():
+            kind = self.texts[name]
+            if not isinstance(told, kind):
                 raise MoloraError(f"{path}: {name} is no {'dictionary' if kind is dict else 'list of texts'}.")
-            if kind is list and not all(isinstance(text, str) for text in texts[name]):
+            if kind is list and not all(isinstance(text, str) for text in told):
                 raise MoloraError(f"{path}: {name} is no list of texts.")
         return arrays, texts

@@ -19,6 +19,7 @@ MAX_BYTES = 64 * 2**20
 MAX_UNPACKED_BYTES = 160 * 2**20
 """Of all its arrays: 32,768 tokens through 96 routers of 8 experts have 140 MB."""
 MAX_TOKENS, MAX_ROUTERS, MAX_EXPERTS, MAX_TOKEN_CHARACTERS = 32_768, 4096, 512, 1000
+MAX_CANDIDATES = 20
 
 _ZIP = b"PK\x03\x04"
 _PROJECTION = re.compile(r"[\w.-]{1,40}", re.ASCII)
@@ -61,12 +62,15 @@ def open_trace(content: bytes, name: str) -> RoutingTrace:
 
 
 def _check(trace: RoutingTrace, name: str) -> None:
+    texts = [*trace.token_text, *trace.candidate_text.values()]
     for what, size, most in (
         ("tokens", len(trace), MAX_TOKENS),
         ("routers", trace.num_layers * len(trace.projections), MAX_ROUTERS),
         ("experts", trace.num_experts, MAX_EXPERTS),
         ("experts a token", trace.top_k, trace.num_experts),
-        ("characters in a token", max(map(len, trace.token_text), default=0), MAX_TOKEN_CHARACTERS),
+        ("characters in a token", max(map(len, texts), default=0), MAX_TOKEN_CHARACTERS),
+        ("candidates a token", trace.candidate_ids.shape[1], MAX_CANDIDATES),
+        ("texts of candidates", len(trace.candidate_text), MAX_TOKENS * MAX_CANDIDATES),
     ):
         if size > most:
             raise MoloraError(f"{name} has {size:,} {what}; up to {most:,} can be opened.")
@@ -79,6 +83,6 @@ def _check(trace: RoutingTrace, name: str) -> None:
     if not np.isfinite(trace.expert_weights).all() or np.isinf(trace.router_logits).any():
         raise MoloraError(f"{name} has weights or logits that are no numbers.")
     try:
-        "".join(trace.token_text).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError as error:
         raise MoloraError(f"{name} has half a character in its token texts.") from error

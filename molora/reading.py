@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from molora.edits import RoutingEdit
 from molora.grid import RouterGrid
+from molora.likeliest import Likeliest, likeliest
 from molora.recorder import Recorder
 from molora.text import TokenText
 from molora.trace import RoutingTrace
@@ -36,8 +37,11 @@ class Reading:
         capacity: int,
         seed: int = 0,
         edit: RoutingEdit | None = None,
+        *,
+        candidates: bool = True,
     ) -> None:
-        """`capacity`: the most tokens that will be read; `lock`: held for each pass, so that hooks see only their own.
+        """`capacity`: the most tokens that will be read; `lock`: held for each pass, so that hooks see only their own;
+        `candidates`: whether the likeliest next tokens are recorded.
 
         Raises MoloraError if the edit names what the model does not have.
         """
@@ -46,6 +50,7 @@ class Reading:
         self._cache = {cache_argument(model): DynamicCache(config=model.config)} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
+        self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
         self.text = TokenText(tokenizer)
 
@@ -59,15 +64,26 @@ class Reading:
         """Reads a prompt by chunks; after each the logits [1, V] of what would come next."""
         for at in range(0, len(ids), PREFILL_CHUNK):
             part = slice(at, at + PREFILL_CHUNK)
-            yield self.read(ids[part], self.text.pieces(ids[part]), phase[part])
+            ends = at + PREFILL_CHUNK >= len(ids)  # only there the model speaks
+            yield self.read(ids[part], self.text.pieces(ids[part]), phase[part], speaks=ends)
 
-    def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int]) -> Tensor:
-        """One pass over `ids` after all that was read before; logits [1, V] of the next token."""
-        return self.read_placed(ids, pieces, phase, logits_to_keep=1)[:, -1]  # [1, V]
+    def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], *, speaks: bool = True) -> Tensor:
+        """One pass over `ids` after all that was read before; logits [1, V] of the next token, and, where the model
+        `speaks`, its likeliest tokens recorded."""
+        scored = [len(ids) - 1] if speaks else []
+        return self.read_placed(ids, pieces, phase, scored, logits_to_keep=1)[:, -1]  # [1, V]
 
-    def read_placed(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], **given: Any) -> Tensor:
+    def read_placed(
+        self,
+        ids: Sequence[int],
+        pieces: Sequence[str],
+        phase: Sequence[int],
+        scored: Sequence[int] = (),
+        **given: Any,
+    ) -> Tensor:
         """The same with what else the model is `given`, such as positions and a mask; logits [1, kept, V].
 
+        scored: which of the `ids` the last of these logits come after; the likeliest tokens there are recorded.
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
@@ -76,11 +92,19 @@ class Reading:
         batch = torch.tensor([ids if self._cache else self._seen], device=self._device)  # [1, N], or [1, all]
         with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
             output = self._model(input_ids=batch, use_cache=bool(self._cache), **given, **self._cache)
-        self._recorder.append(ids, pieces, phase)
+            kept = output.logits[0, -len(scored) :] if scored and self._likeliest else None  # [R, V]
+            found = None if kept is None else likeliest(kept)  # [2, R, C]
+        first = len(self._recorder)
+        copied = self._recorder.append(ids, pieces, phase, found)
+        if scored and self._likeliest:
+            self._likeliest.keep([first + row for row in scored], copied)
         return output.logits
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
-        return self._recorder.trace(meta)
+        trace = self._recorder.trace(meta)
+        if self._likeliest:
+            self._likeliest.fill(trace)
+        return trace
 
 
 def cache_argument(model: Any) -> str:

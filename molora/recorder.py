@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from molora.errors import MoloraError
 from molora.grid import RouterGrid
@@ -43,6 +44,9 @@ class Recorder:
         self._token_ids = np.empty(capacity, np.int32)
         self._phase = np.empty(capacity, np.uint8)
         self._text: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._text)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -81,13 +85,19 @@ class Recorder:
         if self._reading:
             self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
 
-    def append(self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int]) -> None:
+    def append(
+        self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None
+    ) -> NDArray[np.float32]:
         """Takes over the rows of the pass just made for the tokens that it read.
 
-        Raises MoloraError if a router took no part in it.
+        also: float32 of any shape that comes to the host in the same copy; returned, empty without it.
+        Raises MoloraError if a router took no part in the pass.
         """
         at = slice(len(self._text), len(self._text) + len(token_ids))
-        rows: NDArray[np.float32] = self._buffer[: len(token_ids)].cpu().numpy()  # [N, L, P, E+K+K]
+        buffer = self._buffer[: len(token_ids)]  # [N, L, P, E+K+K]
+        parts = [buffer] if also is None else [buffer, also.to(buffer.device)]
+        flat: NDArray[np.float32] = torch.cat([part.flatten() for part in parts]).cpu().numpy()
+        rows = flat[: buffer.numel()].reshape(buffer.shape)
         e, k = self._grid.num_experts, self._grid.top_k
         if k and (silent := np.isnan(rows[-1, ..., e]).any(axis=-1)).any():  # an id is never NaN once it is written
             raise MoloraError(
@@ -100,6 +110,7 @@ class Recorder:
         self._token_ids[at] = token_ids
         self._phase[at] = phase
         self._text += texts
+        return flat[buffer.numel() :].reshape(0 if also is None else also.shape)
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         """All rows so far, without copying them."""

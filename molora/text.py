@@ -35,5 +35,10 @@ class TokenText:
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         return [self.push(token_id) for token_id in token_ids]
 
+    def inner(self, token_id: int) -> str:
+        """What a token adds inside a text, wherever that is; "" for one that is only a part of a character."""
+        before = self._tokenizer.encode("a", add_special_tokens=False)  # for tokenizers that drop a leading space
+        return self._decode([*before, token_id])[len(self._decode(before)) :].replace(_CUT, "")
+
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -117,6 +117,7 @@ class Together:
             [token.id for token in tokens],
             [token.text for token in tokens],
             [token.phase for token in tokens],
+            kept,
             position_ids=position[None],
             attention_mask=mask,
             logits_to_keep=torch.tensor(kept, dtype=torch.long, device=self._device),

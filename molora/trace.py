@@ -1,6 +1,6 @@
 """RoutingTrace: what every router did with every token, as plain arrays. Knows numpy only.
 
-Axes: T tokens, L layers, P projections, E experts, K picked.
+Axes: T tokens, L layers, P projections, E experts, K picked, C candidates.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ _LAYOUT = Layout(
         "expert_ids": (np.int16, "TLPK"),
         "expert_weights": (np.float32, "TLPK"),
         "layer_indices": (np.int16, "L"),
+        "candidate_ids": (np.int32, "TC"),
+        "candidate_probabilities": (np.float32, "TC"),
     },
-    texts={"token_text": list, "projections": list, "meta": dict},
+    texts={"token_text": list, "projections": list, "meta": dict, "candidate_text": dict},
     version=1,
     mend="Save it again.",
+    later=frozenset({"candidate_ids", "candidate_probabilities", "candidate_text"}),
 )
 
 
@@ -55,9 +58,19 @@ class RoutingTrace:
     projections: tuple[str, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     """model, base, adapter sha256, quantization, dtype, device, sampling, seed, edit, versions"""
+    candidate_ids: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    """[T, C], the model's likeliest next tokens after it read token t, likeliest first; -1 where the vocabulary was not
+    scored: it is only where the model speaks, at the prompt's last token and in the answer. C = 0: never recorded"""
+    candidate_probabilities: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """[T, C], the plain softmax of the model's logits, before temperature, top-p and penalty; 0 where missing"""
+    candidate_text: dict[str, str] = field(default_factory=dict)
+    """str(id) -> what the candidate would add; "" for a part of a character"""
 
     def __post_init__(self) -> None:
         """Raises MoloraError naming both sizes if the shapes do not agree."""
+        for name in ("candidate_ids", "candidate_probabilities"):
+            if np.shape(held := getattr(self, name)) == (0, 0):
+                setattr(self, name, held.reshape(len(self.token_text), 0))
         _LAYOUT.check(self, {"T": len(self.token_text), "P": len(self.projections)})
 
     def __len__(self) -> int:
@@ -80,6 +93,11 @@ class RoutingTrace:
         """The edit that the trace was made under, in words; "" without one."""
         edit = self.meta.get("edit")
         return str(edit.get("words") or "unnamed" if isinstance(edit, dict) else edit) if edit else ""
+
+    def candidates(self, row: int) -> list[tuple[int, str, float]]:
+        """(id, text, probability) of the likeliest tokens after row `row`, likeliest first; empty where none."""
+        found = zip(self.candidate_ids[row].tolist(), self.candidate_probabilities[row].tolist(), strict=True)
+        return [(token, self.candidate_text.get(str(token), ""), share) for token, share in found if token >= 0]
 
     def select(
         self,
@@ -111,7 +129,8 @@ class RoutingTrace:
             at = [names.index(name) for name in projections]
             cut |= {name: cut[name][:, :, at] for name in ("router_logits", "expert_ids", "expert_weights")}
             names = tuple(projections)
-        return RoutingTrace(**cut, token_text=[self.token_text[row] for row in rows], projections=names, meta=self.meta)
+        cut |= {"meta": self.meta, "candidate_text": self.candidate_text}
+        return RoutingTrace(**cut, token_text=[self.token_text[row] for row in rows], projections=names)
 
     def save(self, path: str | Path | IO[bytes]) -> None:
         """Writes a compressed `.npz` of plain arrays; texts and `meta` are JSON in UTF-8 bytes. No pickle inside."""
@@ -121,10 +140,16 @@ class RoutingTrace:
     def load(cls, path: str | Path | IO[bytes]) -> RoutingTrace:
         """Reads what `save` wrote. Raises MoloraError if the file is missing, damaged, or no trace."""
         arrays, texts = _LAYOUT.load(path)
-        trace = cls(
-            **arrays, token_text=texts["token_text"], projections=tuple(texts["projections"]), meta=texts["meta"]
-        )
-        for name, low, high in (("phase", TEMPLATE, ANSWER), ("expert_ids", -1, trace.num_experts - 1)):
-            if (wrong := (arrays[name] < low) | (arrays[name] > high)).any():
-                raise MoloraError(f"{path}: {name} holds {arrays[name][wrong][0]}; expected {low} to {high}.")
+        if not all(isinstance(text, str) for text in texts.get("candidate_text", {}).values()):
+            raise MoloraError(f"{path}: candidate_text holds what is no text.")
+        trace = cls(**arrays, **(texts | {"projections": tuple(texts["projections"])}))
+        for name, low, high in (
+            ("phase", TEMPLATE, ANSWER),
+            ("expert_ids", -1, trace.num_experts - 1),
+            ("candidate_ids", -1, 2**31 - 1),
+            ("candidate_probabilities", 0, 1),
+        ):
+            held = getattr(trace, name)
+            if (wrong := ~((held >= low) & (held <= high))).any():  # so that NaN is wrong as well
+                raise MoloraError(f"{path}: {name} holds {held[wrong][0]}; expected {low} to {high}.")
         return trace

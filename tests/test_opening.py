@@ -84,6 +84,12 @@ HALF = np.full((4, 4, 3, 2), 0.5, np.float32)
         (changed(projections=("a", "b", "a")), "without plain names"),
         (changed(expert_weights=HALF * np.nan), "no numbers"),
         (changed(router_logits=np.full((4, 4, 3, 8), np.inf, np.float32)), "no numbers"),
+        (
+            changed(candidate_ids=np.zeros((4, 21), np.int32), candidate_probabilities=np.zeros((4, 21), np.float32)),
+            "21 candidates a token; up to 20",
+        ),
+        (changed(candidate_text={"1": "d" * 2000}), "2,000 characters in a token"),
+        (changed(candidate_text={"1": "\ud83d"}), "half a character"),
     ],
 )
 def test_what_figures_cannot_draw_is_refused(trace: RoutingTrace, words: str) -> None:

@@ -15,6 +15,7 @@ from molora.errors import MoloraError
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 
 T, L, P, E, K = 6, 3, 3, 4, 2
+CANDIDATES = ("candidate_ids", "candidate_probabilities")
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 TEXT = ["<|im_start|>", "哮喘", "", "🙂", " <img src=x onerror=alert(1)>", "\n"]
 
@@ -36,6 +37,9 @@ def fields(**changes: Any) -> dict[str, Any]:
         "layer_indices": np.array([0, 5, 9], np.int16),
         "projections": PROJECTIONS,
         "meta": {"model": "演示", "sampling": {"temperature": 0.7}, "edit": None},
+        "candidate_ids": np.array([[-1, -1]] * 3 + [[7, 8], [8, 9], [-1, -1]], np.int32),
+        "candidate_probabilities": np.array([[0, 0]] * 3 + [[0.6, 0.25], [0.5, 0.5], [0, 0]], np.float32),
+        "candidate_text": {"7": " 是", "8": "</b>", "9": ""},
     }
     return values | changes
 
@@ -45,22 +49,23 @@ def make(**changes: Any) -> RoutingTrace:
 
 
 def assert_same(a: RoutingTrace, b: RoutingTrace) -> None:
-    for name in ("token_ids", "phase", "router_logits", "expert_ids", "expert_weights", "layer_indices"):
+    for name in ("token_ids", "phase", "router_logits", "expert_ids", "expert_weights", "layer_indices", *CANDIDATES):
         one, other = getattr(a, name), getattr(b, name)
         assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(one, other, err_msg=name)
     assert (a.token_text, a.projections, a.meta) == (b.token_text, b.projections, b.meta)
+    assert a.candidate_text == b.candidate_text
 
 
 def text_of(json_text: str) -> Any:
     return np.frombuffer(json_text.encode(), np.uint8)
 
 
-def rewrite(path: Path, **changes: Any) -> None:
-    """A saved trace with some of its arrays replaced."""
+def rewrite(path: Path, *leave_out: str, **changes: Any) -> None:
+    """A saved trace with some of its arrays replaced or left out."""
     make().save(path)
     with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in file.files if name not in leave_out}
     np.savez_compressed(path, **(arrays | changes))
 
 
@@ -101,6 +106,14 @@ def test_shapes_that_disagree_name_both_sizes(changes: dict[str, Any], words: st
     with pytest.raises(MoloraError) as refused:
         make(**changes)
     assert str(refused.value) == words
+
+
+def test_candidates_of_a_row_come_with_their_texts() -> None:
+    trace = make()
+    assert trace.candidates(3) == [(7, " 是", pytest.approx(0.6)), (8, "</b>", 0.25)]
+    assert trace.candidates(4) == [(8, "</b>", 0.5), (9, "", 0.5)]
+    assert trace.candidates(0) == []
+    assert trace.select(tokens=slice(3, None), layers=[5]).candidates(0) == trace.candidates(3)
 
 
 class TestSelect:
@@ -231,6 +244,18 @@ class TestFile:
             RoutingTrace.load(tmp_path / "run.npz")
         assert not (tmp_path / "ran").exists()
 
+    def test_a_file_from_before_there_were_candidates_opens(self, tmp_path: Path) -> None:
+        rewrite(tmp_path / "old.npz", *CANDIDATES, "candidate_text")
+        trace = RoutingTrace.load(tmp_path / "old.npz")
+        assert trace.candidate_ids.shape == trace.candidate_probabilities.shape == (T, 0)
+        assert trace.candidates(3) == []
+        np.testing.assert_array_equal(trace.expert_ids, make().expert_ids)
+
+    def test_half_of_the_candidates_is_no_trace(self, tmp_path: Path) -> None:
+        rewrite(tmp_path / "half.npz", "candidate_probabilities")
+        with pytest.raises(MoloraError, match=r"is damaged \(.*candidate_probabilities"):
+            RoutingTrace.load(tmp_path / "half.npz")
+
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
@@ -245,6 +270,26 @@ class TestFile:
             ({"token_text": text_of("[1, 2, 3, 4, 5, 6]")}, "token_text is no list of texts."),
             ({"projections": text_of("3")}, "projections is no list of texts."),
             ({"meta": text_of("[]")}, "meta is no dictionary."),
+            ({"candidate_ids": np.zeros((T, 2), np.int64)}, "candidate_ids is int64; expected int32."),
+            ({"candidate_ids": np.full((T, 2), -2, np.int32)}, "candidate_ids holds -2; expected -1 to 2147483647."),
+            (
+                {"candidate_ids": np.zeros((5, 2), np.int32)},
+                "candidate_ids has T = 5 where the rest of the trace has 6.",
+            ),
+            (
+                {"candidate_ids": np.zeros((T, 3), np.int32)},
+                "candidate_probabilities has C = 2 where the rest of the trace has 3.",
+            ),
+            (
+                {"candidate_probabilities": np.full((T, 2), np.nan, np.float32)},
+                "candidate_probabilities holds nan; expected 0 to 1.",
+            ),
+            (
+                {"candidate_probabilities": np.full((T, 2), 1.5, np.float32)},
+                "candidate_probabilities holds 1.5; expected 0 to 1.",
+            ),
+            ({"candidate_text": text_of("[]")}, "candidate_text is no dictionary."),
+            ({"candidate_text": text_of('{"7": 3}')}, "candidate_text holds what is no text."),
         ],
     )
     def test_contents_that_make_no_trace(self, tmp_path: Path, changes: dict[str, Any], words: str) -> None:

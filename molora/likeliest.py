@@ -1,0 +1,58 @@
+"""The model's likeliest next tokens after what it reads, kept row by row for one request.
+
+Axes: T tokens, R rows of one pass whose next token was scored, V vocabulary, C candidates a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from molora.text import TokenText
+from molora.trace import RoutingTrace
+
+CANDIDATES = 5
+"""C, for each row that has any."""
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """`logits` [R, V] -> float32 [2, R, C]: ids, and probabilities, the likeliest first.
+
+    The plain softmax: temperature, top-p and penalty of the sampling come later. As float32, which holds every id below
+    2**24 as it is, both can come to the host in one copy with other numbers.
+    """
+    scores = logits.float()  # [R, V]
+    top = scores.topk(min(CANDIDATES, scores.shape[-1]), dim=-1)  # [R, C]
+    return torch.stack([top.indices.float(), (top.values - scores.logsumexp(-1, keepdim=True)).clamp(max=0).exp()])
+
+
+class Likeliest:
+    """What the host has is only ever added to, so the traces that were filled stay true and share the memory."""
+
+    def __init__(self, tokenizer: Any, capacity: int) -> None:
+        """`capacity`: the most tokens of the request."""
+        self._ids = np.full((capacity, CANDIDATES), -1, np.int32)
+        self._probabilities = np.zeros((capacity, CANDIDATES), np.float32)
+        self._tokenizer, self._text = tokenizer, dict[str, str]()
+        self._any = False
+
+    def keep(self, rows: Sequence[int], found: NDArray[np.float32]) -> None:
+        """Takes over `likeliest` [2, R, C] for the trace's rows [R]."""
+        ids, self._any = found[0].astype(np.int32), True  # [R, C]
+        at = slice(ids.shape[1])  # a vocabulary may have less than C
+        self._ids[rows, at], self._probabilities[rows, at] = ids, found[1]
+        for token_id in ids.ravel().tolist():
+            if (name := str(token_id)) not in self._text:
+                self._text[name] = TokenText(self._tokenizer).inner(token_id)
+
+    def fill(self, trace: RoutingTrace) -> None:
+        """Gives the trace of all rows so far its candidates, without copying them."""
+        if self._any:
+            rows = slice(len(trace))
+            trace.candidate_ids, trace.candidate_probabilities = self._ids[rows], self._probabilities[rows]
+            trace.candidate_text = self._text
