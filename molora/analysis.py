@@ -31,9 +31,31 @@ def entropy(trace: RoutingTrace) -> NDArray[np.float32]:
     """
     if trace.num_experts < 2:
         return np.zeros(trace.router_logits.shape[:3], np.float32)
-    share = probabilities(trace)
-    nats = -(share * np.log(np.maximum(share, np.finfo(np.float32).tiny))).sum(axis=-1)  # [T, L, P]
-    return nats / np.float32(np.log(trace.num_experts))
+    logits = trace.router_logits
+    if not logits.size:
+        return np.empty(logits.shape[:3], np.float32)
+    below = logits - logits.max(axis=-1, keepdims=True)  # [T, L, P, E]
+    powers = np.exp(below)
+    total = powers.sum(axis=-1)  # [T, L, P]
+    nats = np.log(total) - (powers * below).sum(axis=-1) / total  # -sum p log p, with one logarithm a router
+    return np.maximum(nats, 0) / np.float32(np.log(trace.num_experts))
+
+
+def margin(trace: RoutingTrace) -> NDArray[np.float32]:
+    """How clear each router's choice was [T, L, P]: the router probability (softmax over all experts) of the weakest
+    expert picked less that of the strongest one left.
+
+    0 is a tie, 1 the utmost; negative where an edit or a drawing router picked against the probabilities. NaN where a
+    router has not run, or where no expert was picked or none left.
+    """
+    share = probabilities(trace)  # [T, L, P, E]
+    if not share.size or not trace.top_k:
+        return np.full(share.shape[:3], np.nan, np.float32)
+    picked = np.zeros((*share.shape[:3], trace.num_experts + 1), bool)  # the last column takes the slots without a pick
+    np.put_along_axis(picked, trace.expert_ids.astype(np.int64), True, axis=-1)
+    picked = picked[..., :-1]
+    gap = np.where(picked, share, np.inf).min(axis=-1) - np.where(picked, -np.inf, share).max(axis=-1)
+    return np.where(np.isfinite(gap), gap, np.nan).astype(np.float32)
 
 
 def expert_weights(trace: RoutingTrace) -> NDArray[np.float64]:
@@ -104,9 +126,9 @@ def summarize(trace: RoutingTrace) -> dict[str, Any]:
         pair = most_used_pair(part)
         phases[PHASE_NAMES[value]] = {
             "tokens": len(part),
-            "load": rounded(_mean(load(part), (0, 1))),
+            "load": rounded(mean(load(part), (0, 1))),
             "load_by_layer": {name: rounded(load(part)[:, at]) for at, name in enumerate(trace.projections)},
-            "mean_entropy": rounded(_mean(entropy(part), None)),
+            "mean_entropy": rounded(mean(entropy(part), None)),
             "most_used_pair": None if pair is None else {"experts": pair[:2], "share": round(pair[2], 4)},
         }
     return {
@@ -127,7 +149,7 @@ def summarize(trace: RoutingTrace) -> dict[str, Any]:
     }
 
 
-def _mean(values: NDArray[Any], axis: int | tuple[int, ...] | None) -> NDArray[Any]:
+def mean(values: NDArray[Any], axis: int | tuple[int, ...] | None) -> NDArray[Any]:
     """Mean over what is not NaN; NaN, without a warning, where nothing is left."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):

@@ -23,7 +23,7 @@ class Layout:
     """As messages call it, "trace" for instance."""
     arrays: dict[str, tuple[type[np.generic], str]]
     """name -> dtype, and one letter an axis; the same letter is the same size everywhere"""
-    texts: dict[str, type]
+    texts: dict[str, type[Any]]
     """name -> list (of texts) or dict"""
     version: int
     mend: str

@@ -52,6 +52,17 @@ def fake_trace(
     )
 
 
+def with_candidates(trace: RoutingTrace, texts: dict[int, str]) -> RoutingTrace:
+    """The trace with these candidates, id -> text, each half as likely as the one before, where its model speaks."""
+    ids, shares = list(texts), [0.5 ** (place + 1) for place in range(len(texts))]
+    speaks = trace.phase == ANSWER
+    speaks[:-1] |= speaks[1:]
+    trace.candidate_ids = np.where(speaks[:, None], np.array(ids), -1).astype(np.int32)
+    trace.candidate_probabilities = np.where(speaks[:, None], np.array(shares), 0).astype(np.float32)
+    trace.candidate_text = {str(number): text for number, text in texts.items()}
+    return trace
+
+
 INFO = EngineInfo(
     model="fake",
     base="fake-base",

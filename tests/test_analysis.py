@@ -51,6 +51,27 @@ def test_entropy_of_a_single_expert_is_0() -> None:
     assert not analysis.entropy(fake_trace(4, experts=1, top_k=1)).any()
 
 
+def test_entropy_equals_its_definition(trace: RoutingTrace) -> None:
+    share = analysis.probabilities(trace).astype(np.float64)
+    expected = -(share * np.log(share)).sum(axis=-1) / np.log(5)
+    np.testing.assert_allclose(analysis.entropy(trace), expected, rtol=1e-5)
+
+
+def test_margin_is_the_weakest_picked_less_the_strongest_left() -> None:
+    trace = fake_trace(4, layers=1, projections=("mlp",), experts=4)
+    trace.router_logits[:] = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    trace.expert_ids[:, 0, 0] = [[0, 1], [0, 3], [2, -1], [-1, -1]]  # as drawn, forced, one switched off, none
+    np.testing.assert_allclose(analysis.margin(trace)[:3, 0, 0], [0.15, -0.25, -0.35], atol=1e-6)
+    assert np.isnan(analysis.margin(trace)[3, 0, 0])
+
+
+def test_there_is_no_margin_where_all_are_picked_or_the_router_has_not_run() -> None:
+    assert np.isnan(analysis.margin(fake_trace(3, experts=2, top_k=2))).all()
+    trace = fake_trace(3)
+    trace.router_logits[1], trace.expert_ids[1] = np.nan, -1
+    assert np.isnan(analysis.margin(trace)).all(axis=(1, 2)).tolist() == [False, True, False]
+
+
 def test_expert_weights_equal_a_plain_loop(trace: RoutingTrace) -> None:
     trace.expert_ids[4, 1, 0, 1] = -1
     expected = np.zeros((20, 5))
@@ -96,7 +117,7 @@ def test_there_is_no_pair_with_one_pick() -> None:
 
 @pytest.mark.parametrize("trace", [fake_trace(0), fake_trace(4, projections=(), experts=1, top_k=0)])
 def test_empty_traces_pass_through(trace: RoutingTrace) -> None:
-    assert analysis.entropy(trace).size == 0
+    assert analysis.entropy(trace).size == analysis.margin(trace).size == 0
     assert (analysis.token_experts(trace) == -1).all()
     assert analysis.most_used_pair(trace) is None
     json.dumps(analysis.summarize(trace), allow_nan=False)

@@ -19,16 +19,19 @@ import plotly
 import molora
 from molora.errors import MoloraError
 from molora.opening import MAX_BYTES, open_trace
+from molora.summary import summary
 from molora.trace import RoutingTrace
 from viz.assets import PLOTLY_JS, css, js
 from viz.figures.conversation import conversation
 from viz.figures.legend import expert_legend
 from viz.figures.load import expert_load
 from viz.figures.map import routing_map
+from viz.figures.reading import token_readings
 from viz.figures.strip import token_strip
 from viz.figures.style import template
 from viz.figures.summary import summary_line
 from viz.figures.token import token_title, token_weights
+from viz.figures.words import summary_words
 from viz.view import Colour
 
 _OPEN = '<script type="application/octet-stream;base64" id="molora-trace">'
@@ -61,15 +64,20 @@ def report(
         "map": "Routing map: tokens across, layers down",
         "load": "Load: each expert's share of the picks, prompt and answer apart",
     }
+    readings = ""
     if selected is not None and 0 <= selected < len(trace):
         figures["token"] = token_weights(trace, selected, height=480)
         captions["token"] = token_title(trace, selected)
+        sides = "".join(f"<div>{html}</div>" for html in token_readings(trace, selected))
+        readings = f'<div class="readings">{sides}</div>'
     drawn = "".join(
         f'<figure><figcaption>{captions[name]}</figcaption><div class="plot" id="{name}" role="img" '
         f'aria-label="{re.sub("<[^>]*>", "", captions[name])}"></div></figure>'
         for name in figures
     )
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
+    words = summary_words(summary(trace), edit=trace.edit)
+    told = "".join(f"<li>{escape(line)}</li>" for line in words)
     edited = f'<p class="edited">Edited routing: {escape(trace.edit)}</p>' if trace.edit else ""
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _settings(trace))
     model = escape(str(trace.meta.get("model", "unknown model"))[:_VALUE_CHARACTERS])
@@ -96,7 +104,9 @@ language model and can be wrong.</p>
 <div class="soft" id="token-line"></div>
 <h2>Routing</h2>
 <div class="summary">{summary_line(trace)}</div>
+<ul class="words">{told}</ul>
 {drawn}
+{readings}
 <h2>Settings and versions</h2>
 <table>{rows}</table>
 <p class="soft">The trace lies in this file: MoLoRA Lens opens it again with <i>Open trace</i>.</p>

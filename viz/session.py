@@ -48,6 +48,8 @@ class Session:
     tab: Tab = "map"
     chosen: int | None = None
     """The row the visitor clicked; None follows the last token."""
+    expert: int | None = None
+    """The expert shown in depth"""
     length: int | None = None
     """Tokens the map's axis holds while an answer streams, None once it stands."""
     waiting: bool = False

@@ -26,6 +26,7 @@ from viz.panels.notice import Notice
 from viz.panels.opening import Opening
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
+from viz.panels.words import Words
 from viz.session import Session, Tab
 from viz.view import Shape
 
@@ -69,6 +70,7 @@ class RoutingPanel:
         with gr.Row(elem_classes="foot"):
             self.summary = gr.HTML("", elem_id="summary", apply_default_css=False)
             with gr.Row(elem_classes="files"):
+                self.words = Words()
                 self.opening = Opening()
                 self.downloads = Downloads(self.atlas)
         panels = (self.strip, self.map, self.token, self.load, self.edit, self.compare, self.atlas)
@@ -115,6 +117,10 @@ class RoutingPanel:
             tab.select(self._opener(name), state, self.outputs, **QUICK)
         self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
         self.map.map.cell(self._picked, state, self.outputs, **QUICK)
+        self.load.tokens.pick(self._picked, state, self.outputs, **QUICK)
+        self.load.chips.expert(self._expert, state, self.outputs, **QUICK)
+        self.load.plot.cell(self._expert, state, self.outputs, **QUICK)
+        self.words.wire(state)
         self.map.here.click(self._off, state, [notice.html, *self.outputs], **QUICK)
         self.edit.wire(state, notice)
         self.downloads.wire(state, notice)
@@ -139,6 +145,11 @@ class RoutingPanel:
             return [gr.skip()] * len(self.outputs)
         session.chosen = row
         session.edits.place = place_of(session.trace, getattr(event, "y", None), getattr(event, "name", None))
+        return self.draw(session)
+
+    def _expert(self, session: Session, event: gr.EventData) -> list[Any]:
+        """From a chip or from a column of the load."""
+        self.load.chosen(session, getattr(event, "expert", getattr(event, "row", None)))
         return self.draw(session)
 
     def _off(self, session: Session) -> list[Any]:

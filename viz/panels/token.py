@@ -1,4 +1,4 @@
-"""The Token tab: one token in depth, every layer and projection with its weights."""
+"""The Token tab: one token's two readings side by side, by the row that read it and by the row that predicted it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
+from molora.trace import RoutingTrace
+from viz.figures.reading import token_readings
 from viz.figures.style import blank
 from viz.figures.token import token_title, token_weights
 from viz.panels.plot import packed, plot
 from viz.session import Session
 
 HEIGHT = 500
+_CHOOSE = "Choose a token in the strip or in the map."
 
 
 class TokenPanel:
@@ -20,18 +23,39 @@ class TokenPanel:
 
     def __init__(self) -> None:
         self.title = gr.HTML("", elem_id="token-title", elem_classes="token-title", apply_default_css=False)
-        self.plot = plot(self.figure(Session()), name="token", label="The selected token: weight of experts by layer")
-        self.outputs = [self.title, self.plot]
+        with gr.Row(elem_id="readings"):
+            with gr.Column(min_width=320):
+                self.read = gr.HTML("", elem_id="token-read", apply_default_css=False)
+                self.plot = plot(
+                    self.figure(Session()), name="token", label="The selected token, read: weight of experts by layer"
+                )
+            with gr.Column(min_width=320):
+                self.predicted = gr.HTML("", elem_id="token-predicted", apply_default_css=False)
+                self.before = plot(
+                    blank("", HEIGHT),
+                    name="token-before",
+                    label="The row before, which predicted the selected token: weight of experts by layer",
+                )
+        self.outputs = [self.title, self.read, self.plot, self.predicted, self.before]
 
     def draw(self, session: Session) -> list[Any]:
-        row, trace = session.selected, session.trace
-        title = "" if row is None or trace is None else token_title(trace, row)
-        return [title, packed(self.figure(session))]
+        row, trace = session.selected, self._cut(session)
+        figure = packed(self.figure(session))
+        if row is None or trace is None:
+            return ["", "", figure, "", packed(blank("", HEIGHT))]
+        read, predicted = token_readings(trace, row)
+        before = token_weights(trace, row - 1, height=HEIGHT) if row else blank("", HEIGHT)
+        return [token_title(trace, row), read, figure, predicted, packed(before)]
+
+    @staticmethod
+    def _cut(session: Session) -> RoutingTrace | None:
+        layers = session.view.layers
+        return session.trace and session.trace.select(layers=None if layers is None else list(layers))
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
-        if session.trace is None or session.selected is None:
-            return blank("Choose a token in the strip or in the map.", HEIGHT)
-        layers = session.view.layers
-        trace = session.trace.select(layers=None if layers is None else list(layers))
+        """Of the reading."""
+        trace = TokenPanel._cut(session)
+        if trace is None or session.selected is None:
+            return blank(_CHOOSE, HEIGHT)
         return token_weights(trace, session.selected, height=HEIGHT)

@@ -1,0 +1,46 @@
+"""The run's summary in sentences to quote: a panel by the summary line, made when it is opened."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+
+from molora.summary import summary
+from viz.assets import js
+from viz.figures.words import summary_words
+from viz.panels.events import QUICK
+from viz.session import Session
+from viz.view import shown_tokens
+
+
+class Words:
+    """The button and its panel; their event is `tell`."""
+
+    def __init__(self) -> None:
+        self.panel = gr.HTML(
+            "",
+            html_template=(
+                '<button type="button" id="run-words" aria-expanded="false" aria-controls="run-words-panel">In words '
+                '<span aria-hidden="true">▾</span></button>'
+                '<div id="run-words-panel" role="group" aria-label="The run in words" hidden><ul></ul>'
+                '<button type="button" id="copy-words" data-done="Copied." '
+                'data-failed="The browser does not allow it; select the text instead.">Copy</button>'
+                '<span role="status"></span></div>'
+            ),
+            js_on_load=js("words"),
+            elem_classes="choice",
+            apply_default_css=False,
+        )
+
+    def wire(self, state: gr.State) -> None:
+        self.panel.tell(self.told, state, self.panel, **QUICK)
+
+    @staticmethod
+    def told(session: Session) -> str:
+        """JSON of the sentences about what the view shows."""
+        if session.trace is None:
+            return json.dumps(summary_words(None))
+        trace = session.view.cut(session.trace)
+        numbers = summary(trace, shown_tokens(trace, session.view.show))
+        return json.dumps(summary_words(numbers, model=str(trace.meta.get("model", "")), edit=trace.edit))
