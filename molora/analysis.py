@@ -94,6 +94,18 @@ def load(trace: RoutingTrace) -> NDArray[np.float64]:
         return counts / counts.sum(axis=-1, keepdims=True)
 
 
+def imbalance(load: NDArray[np.float64]) -> tuple[float, float]:
+    """How uneven a load [E] is: (its largest share over the even share 1 / E, its coefficient of variation).
+
+    The first is 1 for an even load and E where one expert takes all: the capacity factor from which on a Switch
+    Transformer would drop no token (arXiv 2101.03961, section 2.2). The second, standard deviation over mean, is 0 for
+    an even load; Shazeer et al. penalise its square (arXiv 1701.06538, section 4). NaN where nothing was picked.
+    """
+    if not load.size:
+        return float("nan"), float("nan")
+    return float(load.max() * load.size), float(load.std() / load.mean())
+
+
 def pair_shares(trace: RoutingTrace) -> NDArray[np.float64]:
     """[E, E], upper triangle: the share of routing decisions that picked both experts; all 0 if K < 2."""
     experts, decisions = trace.num_experts, int((trace.expert_ids[..., 0] >= 0).sum()) if trace.top_k else 0
@@ -117,16 +129,18 @@ def most_used_pair(trace: RoutingTrace) -> tuple[int, int, float] | None:
 
 
 def summarize(trace: RoutingTrace) -> dict[str, Any]:
-    """The trace in a few kilobytes of plain values for JSON: edit in words (None without one), meta, sizes, tokens, and
-    load and entropy by phase."""
+    """The trace in plain values for JSON: edit in words (None without one), meta, sizes, tokens with the likeliest next
+    ones (text and probability) where the trace has them, and load, imbalance and entropy by phase."""
     strongest = token_experts(trace)
     phases = {}
     for value in (PROMPT, ANSWER):
         part = trace.select(tokens=trace.phase == value)
-        pair = most_used_pair(part)
+        pair, by_expert = most_used_pair(part), mean(load(part), (0, 1))  # [E]
+        most, variation = imbalance(by_expert)
         phases[PHASE_NAMES[value]] = {
             "tokens": len(part),
-            "load": rounded(mean(load(part), (0, 1))),
+            "load": rounded(by_expert),
+            "imbalance": {"max_over_uniform": rounded(most), "coefficient_of_variation": rounded(variation)},
             "load_by_layer": {name: rounded(load(part)[:, at]) for at, name in enumerate(trace.projections)},
             "mean_entropy": rounded(mean(entropy(part), None)),
             "most_used_pair": None if pair is None else {"experts": pair[:2], "share": round(pair[2], 4)},
@@ -140,10 +154,11 @@ def summarize(trace: RoutingTrace) -> dict[str, Any]:
         "layers": trace.layer_indices.tolist(),
         "projections": list(trace.projections),
         "tokens": [
-            {"id": int(number), "text": text, "phase": PHASE_NAMES[int(phase)], "expert": int(expert)}
-            for number, text, phase, expert in zip(
-                trace.token_ids, trace.token_text, trace.phase, strongest, strict=True
-            )
+            {"id": int(trace.token_ids[row]), "text": text, "phase": PHASE_NAMES[int(trace.phase[row])]}
+            | {"expert": int(strongest[row])}
+            | ({"next": [[piece, rounded(share)] for _, piece, share in found]} if found else {})
+            for row, text in enumerate(trace.token_text)
+            for found in [trace.candidates(row)]
         ],
         "phases": phases,
     }

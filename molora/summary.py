@@ -37,11 +37,9 @@ class Summary:
     load: tuple[float, ...]
     """[E], each expert's share of the picks, averaged over the routers; sums to 1"""
     imbalance: float
-    """The largest load over the even share 1 / E: 1 is even, E is all on one expert. It is the capacity factor from
-    which on a Switch Transformer would drop no token (arXiv 2101.03961, section 2.2)"""
+    """The largest load over the even share 1 / E, the first of `analysis.imbalance`: 1 is even"""
     variation: float
-    """The load's standard deviation over its mean, the coefficient of variation whose square Shazeer et al. penalise
-    (arXiv 1701.06538, section 4): 0 is even"""
+    """The load's coefficient of variation, the second of `analysis.imbalance`: 0 is even"""
     peak: float
     """The largest load within one router, averaged over the routers: experts that are even on the whole may each have
     routers of their own"""
@@ -71,6 +69,7 @@ def summary(trace: RoutingTrace, tokens: NDArray[np.bool_] | None = None, *, mos
     order = np.argsort(by_token, kind="stable")
     order = order[~np.isnan(by_token[order])]
     judged = [Judged(int(rows[at]), part.token_text[at], float(by_token[at])) for at in [*order[:most], *order[-most:]]]
+    most_over_even, variation = analysis.imbalance(load)
     half = min(most, len(order))
     return Summary(
         tokens=len(part),
@@ -79,8 +78,8 @@ def summary(trace: RoutingTrace, tokens: NDArray[np.bool_] | None = None, *, mos
         routers=part.num_layers * len(part.projections),
         top_k=part.top_k,
         load=tuple(load.tolist()),
-        imbalance=float(load.max() * part.num_experts),
-        variation=float(load.std() / load.mean()),
+        imbalance=most_over_even,
+        variation=variation,
         peak=float(analysis.mean(loads.max(axis=-1), None)),
         entropy=float(analysis.mean(by_token, None)),
         pair=analysis.most_used_pair(part),

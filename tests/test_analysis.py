@@ -11,7 +11,7 @@ import pytest
 
 from molora import analysis
 from molora.trace import ANSWER, PROMPT, RoutingTrace
-from tests.fakes import fake_trace
+from tests.fakes import fake_trace, with_candidates
 
 
 @pytest.fixture
@@ -131,3 +131,20 @@ def test_the_summary_is_json_and_keeps_prompt_and_answer_apart(trace: RoutingTra
     assert summary["phases"]["answer"]["most_used_pair"] == {"experts": [0, 1], "share": 1.0}
     assert [token["text"] for token in summary["tokens"]] == trace.token_text
     assert summary["tokens"][0]["phase"] == "template"
+    assert summary["phases"]["answer"]["imbalance"] == {
+        "max_over_uniform": pytest.approx(5 / 3, abs=1e-3),
+        "coefficient_of_variation": pytest.approx((2 / 3) ** 0.5, abs=1e-3),
+    }
+    assert not any("next" in token for token in summary["tokens"])
+
+
+def test_the_summary_has_the_likeliest_next_tokens_where_the_trace_has_them(trace: RoutingTrace) -> None:
+    told = analysis.summarize(with_candidates(trace, {4: " a", 9: ""}))["tokens"]
+    assert told[-1]["next"] == [[" a", 0.5], ["", 0.25]]
+    assert "next" not in told[0]
+
+
+def test_imbalance_by_hand() -> None:
+    assert analysis.imbalance(np.array([0.5, 0.25, 0.125, 0.125])) == pytest.approx((2, 0.375**0.5))
+    assert analysis.imbalance(np.full(4, 0.25)) == (1, 0)
+    assert np.isnan(analysis.imbalance(np.empty(0))).all()

@@ -21,11 +21,14 @@ from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short,
 GREYS = 6
 
 
-def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, height: int | None = None) -> go.Figure:
+def token_weights(
+    trace: RoutingTrace, token: int, *, compact: bool = False, written: bool = True, height: int | None = None
+) -> go.Figure:
     """Draws row `token` of `trace` [T, L, P, ...].
 
-    compact: layers across and experts down, to stand under the map; otherwise layers down and each picked cell's
-    weight written in it. Picked cells carry a dot as well, so that colour is not the only sign.
+    compact: layers across and experts down, to stand under the map; otherwise layers down.
+    written: each picked cell's weight stands in it, unless compact; otherwise picked cells carry a dot, so that colour
+    is never the only sign.
     """
     height = height or (126 if compact else 440)
     if not 0 <= token < len(trace) or not trace.expert_ids.size:
@@ -47,7 +50,7 @@ def token_weights(trace: RoutingTrace, token: int, *, compact: bool = False, hei
     for block, projection in enumerate(trace.projections):
         number, name = "" if block == 0 else str(block + 1), escape(short(projection))
         weights = _applied(trace, token, block)  # [L, E]
-        data += _cells(trace, weights, share[:, block], name, number, compact, levels)
+        data += _cells(trace, weights, share[:, block], name, number, compact, written and not compact, levels)
         layers = layer_axis(trace) | ({"range": [-0.5, trace.num_layers - 0.5]} if compact else {})
         numbers = {"range": [experts - 0.5, -0.5] if compact else [-0.5, experts - 0.5]}
         across, down = (layers, numbers) if compact else (numbers, layers)
@@ -105,9 +108,10 @@ def _cells(
     name: str,
     number: str,
     compact: bool,
+    written: bool,
     levels: int,
 ) -> list[dict[str, Any]]:
-    """One block: the cells, and on each picked one a dot (compact) or its weight in figures."""
+    """One block: the cells, and on each picked one its weight in figures (written) or a dot."""
     layers, experts = trace.layer_indices.astype(str), np.arange(trace.num_experts)
     codes = _codes(weights, share, levels, trace.top_k)  # [L, E]
     percent = np.rint(np.nan_to_num(np.stack([weights, share], axis=-1)) * 100).astype(np.uint8)  # [L, E, 2]
@@ -124,10 +128,11 @@ def _cells(
     if compact:
         codes, percent = codes.T, percent.transpose(1, 0, 2)
         across, down, columns, rows = down, across, rows, columns
-        look = {"mode": "markers", "marker": {"size": 3, "color": inks}}
-    else:
+    if written:
         texts = [f"{weight * 100:.0f}" for weight in applied]
         look = {"mode": "text", "text": texts, "textfont": {"size": 9, "color": inks}}
+    else:
+        look = {"mode": "markers", "marker": {"size": 3, "color": inks}}
     axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
     layer, expert = ("x", "y") if compact else ("y", "x")
     return [

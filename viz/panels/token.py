@@ -14,7 +14,9 @@ from viz.figures.token import token_title, token_weights
 from viz.panels.plot import packed, plot
 from viz.session import Session
 
-HEIGHT = 500
+HEIGHT = 330
+_LAYERS, _EXPERTS = 32, 10
+"""Up to so many, a cell has room for its weight in figures."""
 _CHOOSE = "Choose a token in the strip or in the map."
 
 
@@ -44,7 +46,7 @@ class TokenPanel:
         if row is None or trace is None:
             return ["", "", figure, "", packed(blank("", HEIGHT))]
         read, predicted = token_readings(trace, row)
-        before = token_weights(trace, row - 1, height=HEIGHT) if row else blank("", HEIGHT)
+        before = self._weights(trace, row - 1) if row else blank("", HEIGHT)
         return [token_title(trace, row), read, figure, predicted, packed(before)]
 
     @staticmethod
@@ -58,4 +60,9 @@ class TokenPanel:
         trace = TokenPanel._cut(session)
         if trace is None or session.selected is None:
             return blank(_CHOOSE, HEIGHT)
-        return token_weights(trace, session.selected, height=HEIGHT)
+        return TokenPanel._weights(trace, session.selected)
+
+    @staticmethod
+    def _weights(trace: RoutingTrace, row: int) -> go.Figure:
+        room = trace.num_layers <= _LAYERS and trace.num_experts <= _EXPERTS
+        return token_weights(trace, row, written=room, height=HEIGHT)

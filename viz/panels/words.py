@@ -40,7 +40,12 @@ class Words:
     def told(session: Session) -> str:
         """JSON of the sentences about what the view shows."""
         if session.trace is None:
-            return json.dumps(summary_words(None))
+            return _packed(summary_words(None))
         trace = session.view.cut(session.trace)
         numbers = summary(trace, shown_tokens(trace, session.view.show))
-        return json.dumps(summary_words(numbers, model=str(trace.meta.get("model", "")), edit=trace.edit))
+        return _packed(summary_words(numbers, model=str(trace.meta.get("model", "")), edit=trace.edit))
+
+
+def _packed(sentences: list[str]) -> str:
+    """The browser shows them as text; escaped all the same, so that nothing on the way takes them for markup."""
+    return json.dumps(sentences).replace("<", "\\u003c")

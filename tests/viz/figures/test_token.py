@@ -27,8 +27,10 @@ def test_the_numbers_are_those_of_the_trace(compact: bool) -> None:
 
 def test_every_pick_carries_a_mark_besides_its_colour() -> None:
     trace = fake_trace(12)
-    for compact in (True, False):
-        marks = [part for part in token_weights(trace, 7, compact=compact).data if part.type == "scatter"]
+    for compact, written in ((True, True), (False, True), (False, False)):
+        drawn = token_weights(trace, 7, compact=compact, written=written)
+        marks = [part for part in drawn.data if part.type == "scatter"]
+        assert {part.mode for part in marks} == {"text" if written and not compact else "markers"}
         for block, part in enumerate(marks):
             layers, experts = (part.x, part.y) if compact else (part.y, part.x)
             marked = {(int(layer), int(expert)) for layer, expert in zip(layers, experts, strict=True)}
