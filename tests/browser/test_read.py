@@ -73,6 +73,17 @@ def test_prompt_tokens_say_why_they_have_no_candidates(page: Page) -> None:
     expect(page.locator("#token-predicted.block")).to_contain_text("no row stands before the first token")
 
 
+def test_the_readings_follow_the_view(page: Page) -> None:
+    page.get_by_role("tab", name="Token").click()
+    choose(page, 16)
+    page.locator("#projection label", has_text="up").click()
+    for figure in ("#token", "#token-before"):
+        page.wait_for_function(f"() => document.querySelector('{figure} .js-plotly-plot')?.data.length === 2")
+    expect(page.locator("#token-read.block")).to_contain_text(re.compile(r"smallest \S+ \(layer \d+, up\)"))
+    page.locator("#projection label", has_text="all").click()
+    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data.length === 6")
+
+
 def test_an_expert_is_chosen_by_its_number_or_its_column_and_its_tokens_are_selected(page: Page) -> None:
     page.get_by_role("tab", name="Load").click()
     page.get_by_role("button", name="Expert 3").click()
@@ -80,6 +91,8 @@ def test_an_expert_is_chosen_by_its_number_or_its_column_and_its_tokens_are_sele
     expect(page.locator("#expert-layers .infolayer")).to_contain_text("of the picks (even: 12.5 %)")
     tables = page.locator("#expert-tokens table")
     expect(tables).to_have_count(2)
+    over = "() => ['Width', 'Height'].map(side => document.scrollingElement['scroll' + side] - window['inner' + side])"
+    assert page.evaluate(over) == [0, 0]
     expect(tables.nth(1)).to_contain_text("Tokens of the answer")
     button = tables.nth(1).locator("button[data-t]").first
     row = button.get_attribute("data-t")

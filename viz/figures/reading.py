@@ -87,7 +87,7 @@ def _numbers(trace: RoutingTrace, row: int) -> str:
     text = f"entropy <b>{entropy:.2f}</b>"
     if not np.isnan(margins).all():
         layer, at = np.unravel_index(np.nanargmin(margins), margins.shape)
-        least = f"{margins[layer, at]:.4f}" if abs(margins[layer, at]) >= 5e-5 else "below 0.0001"
+        least = f"{margins[layer, at]:.4f}" if abs(margins[layer, at]) >= 5e-5 else "&lt;0.0001"
         where = f"layer {trace.layer_indices[layer]}, {escape(short(trace.projections[at]))}"
         text += f" · margin <b>{np.nanmean(margins):.3f}</b>, smallest <b>{least}</b> ({where})"
     title = (

@@ -65,7 +65,7 @@ def token_weights(
             **down,
             "title": {"text": ("expert" if compact else "layer") if block == 0 else ""},
             "anchor": f"x{number}",
-            "nticks": 10 if compact else 32,
+            "nticks": 10 if compact else 32 if height >= 400 else 16,
             "showticklabels": block == 0,
             **({"matches": "y"} if block else {}),
         }

@@ -17,11 +17,11 @@ from viz.session import Session
 HEIGHT = 330
 _LAYERS, _EXPERTS = 32, 10
 """Up to so many, a cell has room for its weight in figures."""
-_CHOOSE = "Choose a token in the strip or in the map."
+_MARGIN = "Margin: the router probability of the weakest expert picked less that of the runner-up."
 
 
 class TokenPanel:
-    """Shows all projections whatever the view says; layers follow the view."""
+    """Layers and projections follow the view."""
 
     def __init__(self) -> None:
         self.title = gr.HTML("", elem_id="token-title", elem_classes="token-title", apply_default_css=False)
@@ -41,26 +41,20 @@ class TokenPanel:
         self.outputs = [self.title, self.read, self.plot, self.predicted, self.before]
 
     def draw(self, session: Session) -> list[Any]:
-        row, trace = session.selected, self._cut(session)
+        row, trace = session.selected, session.trace and session.view.cut(session.trace)
         figure = packed(self.figure(session))
         if row is None or trace is None:
             return ["", "", figure, "", packed(blank("", HEIGHT))]
         read, predicted = token_readings(trace, row)
         before = self._weights(trace, row - 1) if row else blank("", HEIGHT)
-        return [token_title(trace, row), read, figure, predicted, packed(before)]
-
-    @staticmethod
-    def _cut(session: Session) -> RoutingTrace | None:
-        layers = session.view.layers
-        return session.trace and session.trace.select(layers=None if layers is None else list(layers))
+        return [f"{token_title(trace, row)}. {_MARGIN}", read, figure, predicted, packed(before)]
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
         """Of the reading."""
-        trace = TokenPanel._cut(session)
-        if trace is None or session.selected is None:
-            return blank(_CHOOSE, HEIGHT)
-        return TokenPanel._weights(trace, session.selected)
+        if session.trace is None or session.selected is None:
+            return blank("Choose a token in the strip or in the map.", HEIGHT)
+        return TokenPanel._weights(session.view.cut(session.trace), session.selected)
 
     @staticmethod
     def _weights(trace: RoutingTrace, row: int) -> go.Figure:

@@ -38,6 +38,12 @@ def test_the_smallest_margin_is_named_by_layer_and_projection() -> None:
     )
 
 
+def test_a_tie_is_not_said_to_be_nothing() -> None:
+    trace = fake_trace(3)
+    trace.router_logits[2, 1, 1] = 0
+    assert "smallest <b>&lt;0.0001</b> (layer 1, up)" in token_readings(trace, 2)[0]
+
+
 def test_before_the_first_token_there_is_nothing() -> None:
     assert "no row stands before the first token" in token_readings(fake_trace(5), 0)[1]
 
