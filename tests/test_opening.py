@@ -13,7 +13,7 @@ from molora import opening
 from molora.errors import MoloraError
 from molora.opening import is_npz, open_trace
 from molora.trace import RoutingTrace
-from tests.fakes import fake_trace
+from tests.fakes import fake_trace, with_candidates
 
 
 def packed(trace: RoutingTrace) -> bytes:
@@ -29,6 +29,7 @@ def packed(trace: RoutingTrace) -> bytes:
         fake_trace(12, layers=2, projections=("mlp",), experts=60, top_k=4),
         fake_trace(3, projections=(), experts=1, top_k=0),
         fake_trace(4).select(tokens=slice(0)),
+        with_candidates(fake_trace(12), {7: " <b>", 9: ""}),
     ],
 )
 def test_what_was_saved_opens(trace: RoutingTrace) -> None:
@@ -36,6 +37,7 @@ def test_what_was_saved_opens(trace: RoutingTrace) -> None:
     opened = open_trace(packed(trace), "run.npz")
     np.testing.assert_array_equal(opened.expert_ids, trace.expert_ids)
     assert (opened.token_text, opened.meta) == (trace.token_text, trace.meta)
+    assert [opened.candidates(row) for row in range(len(trace))] == [trace.candidates(row) for row in range(len(trace))]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello", packed(fake_trace(9))[:-40], b"\x93NUMPY" * 9])

@@ -10,7 +10,7 @@ import pytest
 
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
-from tests.fakes import fake_trace
+from tests.fakes import fake_trace, with_candidates
 from viz.report import report, trace_of
 
 HOSTILE = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", '" onload="alert(1)', "{{1}}"]
@@ -64,6 +64,16 @@ def test_hostile_text_stays_text() -> None:
     assert "<script>alert" not in page
     assert "<img" not in page
     assert trace_of(page).token_text == trace.token_text
+
+
+def test_the_token_and_the_run_can_be_read_in_words() -> None:
+    trace = with_candidates(fake_trace(12), {7: HOSTILE[1], 11: " w11"})
+    page = without_scripts(report(trace, TURNS, selected=11))
+    for words in ("Read by", "Predicted by", "row 10", ">chosen<", "Mean entropy of the routers", "Most torn tokens"):
+        assert words in page
+    assert "<img" not in page
+    assert trace_of(report(trace, TURNS)).candidates(11) == trace.candidates(11)
+    assert "Read by" not in without_scripts(report(trace, TURNS))
 
 
 def test_an_edit_is_marked_in_words() -> None:
