@@ -63,18 +63,19 @@ def _framed(html: str) -> str:
 
 
 def _experts(trace: RoutingTrace, row: int) -> str:
-    """Each expert's share of the row's picks, over all layers and projections."""
+    """Each expert's share of the row's picks, and the mean of what the routers gave it, over layers and projections."""
     picks = trace.expert_ids[row]
     counts = np.bincount(picks[picks >= 0], minlength=trace.num_experts)
     if not counts.sum():
         return "<p>No expert was picked.</p>"
     named = np.sort(np.argsort(-counts, kind="stable")[:EXPERTS])
     colours = expert_colours(trace.num_experts)
-    shares = [(n, colours[n], f"{counts[n] / counts.sum():.0%}") for n in named.tolist()]
+    given = analysis.mean(analysis.probabilities(trace.select(tokens=slice(row, row + 1))), (0, 1, 2))  # [E]
+    shares = [(n, colours[n], f"{counts[n] / counts.sum():.0%}", f"{given[n]:.3f}") for n in named.tolist()]
     items = "".join(
-        f'<li aria-label="expert {n}: {share} of the picks">'
+        f'<li aria-label="expert {n}: {share} of the picks" title="mean router probability {mean}">'
         f'<b style="background:{colour};color:{text_colour(colour)}">{n}</b>{share}</li>'
-        for n, colour, share in shares
+        for n, colour, share, mean in shares
     )
     return f'<ul class="experts" aria-label="Share of the picks by expert">{items}</ul>'
 

@@ -23,7 +23,11 @@ def test_read_and_predicted_are_this_row_and_the_one_before() -> None:
         assert f"margin <b>{analysis.margin(part).mean():.3f}</b>" in html
         for expert in range(8):
             share = (part.expert_ids == expert).mean()
-            assert f'aria-label="expert {expert}: {share:.0%} of the picks"' in html
+            given = analysis.probabilities(part)[..., expert].mean()
+            words = (
+                f'aria-label="expert {expert}: {share:.0%} of the picks" title="mean router probability {given:.3f}"'
+            )
+            assert words in html
 
 
 def test_the_smallest_margin_is_named_by_layer_and_projection() -> None:
