@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from molora import fast
 from molora.edits import RoutingEdit
 from molora.grid import RouterGrid
 from molora.recorder import Recorder
@@ -43,10 +44,14 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._cache = {cache_argument(model): DynamicCache(config=model.config)} if grid.uses_cache else {}
+        self._lean = grid.uses_cache and fast.fits(model)
+        cache = fast.growing_cache(model.config.num_hidden_layers) if self._lean else DynamicCache(config=model.config)
+        self._cache = {cache_argument(model): cache} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
         self._changes = _Changes(model, grid, seed, edit)
+        self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
+        self._step: fast.Step | None = None  # made at the first token that is read alone
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -62,7 +67,12 @@ class Reading:
             yield self.read(ids[part], self.text.pieces(ids[part]), phase[part])
 
     def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int]) -> Tensor:
-        """One pass over `ids` after all that was read before; logits [1, V] of the next token."""
+        """One pass over `ids` after all that was read before; logits [1, V] of the next token.
+
+        A single token after others takes the lean pass where the model fits it: the same, but for rounding.
+        """
+        if self._lean and len(ids) == 1 and self._filled.get_seq_length():
+            return self._read_lean(ids, pieces, phase)
         return self.read_placed(ids, pieces, phase, logits_to_keep=1)[:, -1]  # [1, V]
 
     def read_placed(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], **given: Any) -> Tensor:
@@ -78,6 +88,20 @@ class Reading:
             output = self._model(input_ids=batch, use_cache=bool(self._cache), **given, **self._cache)
         self._recorder.append(ids, pieces, phase)
         return output.logits
+
+    def _read_lean(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int]) -> Tensor:
+        if self._step is None:
+            self._step = fast.step_of(self._model)
+        with self._lock, torch.inference_mode():
+            logits, picked = self._step(torch.tensor(ids, device=self._device), self._filled, self._plan)
+            self._recorder.take(picked)
+        self._recorder.append(ids, pieces, phase)
+        return logits
+
+    @property
+    def _filled(self) -> DynamicCache:
+        (cache,) = self._cache.values()
+        return cache
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         return self._recorder.trace(meta)
