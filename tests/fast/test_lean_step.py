@@ -132,6 +132,33 @@ def test_interleaved_readings_keep_their_own_past_and_edit() -> None:
         torch.testing.assert_close(torch.cat(together), apart)
 
 
+def test_adapters_that_bfloat16_holds_are_kept_so_and_lose_nothing() -> None:
+    model = make_model()
+    for name, weight in model.named_parameters():
+        if "lora" in name:
+            weight.data = weight.data.bfloat16().float()
+    assert_agree(model)
+
+
+def test_bfloat16_model_is_as_near_the_truth_as_the_modules_are() -> None:
+    model = make_model("qwen2").bfloat16()
+    for layer in model.model.layers:
+        for linear in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj):
+            linear.router.float()
+    logits, expected = (read(make(model))[0] for make in (reading_of, plain_reading_of))
+    assert logits.dtype == torch.bfloat16
+    truth, _ = read(plain_reading_of(model.float()))
+    lean, modules = ((each.float() - truth).abs().mean() for each in (logits, expected))
+    assert not torch.equal(logits, expected)
+    assert lean < 1.3 * modules
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [None, *EDITS])
+def test_agrees_with_the_modules_on_the_gpu(name: str | None) -> None:
+    assert_agree(make_model("qwen2").cuda(), EDITS[name] if name else None)
+
+
 def test_weights_changed_in_place_are_seen_by_the_next_request() -> None:
     model = make_model()
     read(reading_of(model))
