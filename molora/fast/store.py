@@ -22,6 +22,11 @@ _known: WeakKeyDictionary[nn.Module, tuple[list[object], Step]] = WeakKeyDiction
 _packed: WeakSet[nn.Module] = WeakSet()
 
 
+def may_pack(model: nn.Module) -> bool:
+    """Whether `allow_packing` was called."""
+    return model in _packed
+
+
 def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
@@ -34,14 +39,21 @@ def allow_packing(model: nn.Module) -> None:
 def fits(model: Any) -> bool:
     """Whether the lean pass computes what this model's modules do.
 
-    It does for decoders of the kinds above with full attention, on one device, with plain linears whose adapters, if
-    any, are alike where they read the same input. It draws no experts, and runs no hook but the recorder's.
+    It does for decoders of the kinds above with full attention, on one device and in one dtype, with plain linears
+    whose adapters, if any, are alike where they read the same input. It draws no experts, and runs no hooks: hooks on
+    routers see longer passes alone, and any other hook keeps the model to its modules.
     """
     if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(model):
         return False
     if model.config.rope_parameters["rope_type"] not in _ROTARY or model.config.hidden_act != "silu":
         return False
-    if len({parameter.device for parameter in model.parameters()}) != 1 or type(model.lm_head) is not nn.Linear:
+    kinds = {
+        (weight.device, weight.dtype)
+        for module in model.modules()
+        if not isinstance(module, Router)  # routers are float32 whatever the model is
+        for weight in module.parameters(recurse=False)
+    }
+    if len(kinds) != 1 or type(model.lm_head) is not nn.Linear:
         return False
     return all(_alike(linears) for layer in model.model.layers for linears in _sites(layer))
 
@@ -55,7 +67,7 @@ def step_of(model: Any) -> Step:
         state = list(_state(model))
         known = _known.get(model)
         if known is None or not _same(known[0], state):
-            known = _known[model] = state, Step(model, model in _packed)
+            known = _known[model] = state, Step(model, may_pack(model))
         return known[1]
 
 

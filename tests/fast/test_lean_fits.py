@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import bitsandbytes as bnb
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import molora
 from molora import fast
 from molora.baselines import EvenRouter
 from tests.fast_models import make_model
@@ -36,6 +38,11 @@ def with_other_experts_on_one(model: Any) -> None:
     model.model.layers[0].mlp.up_proj.router.top_k = 1
 
 
+def with_adapters_of_another_dtype(model: Any) -> None:
+    linear = model.model.layers[1].mlp.up_proj
+    linear.base_layer.bfloat16()
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
 def test_decoders_with_full_attention_fit(kind: str) -> None:
     assert fast.fits(make_model(kind))
@@ -44,7 +51,15 @@ def test_decoders_with_full_attention_fit(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [with_even_router, with_quantized_linear, with_hook, with_own_forward, with_other_experts_on_one, nn.Module.train],
+    [
+        with_even_router,
+        with_quantized_linear,
+        with_hook,
+        with_own_forward,
+        with_other_experts_on_one,
+        with_adapters_of_another_dtype,
+        nn.Module.train,
+    ],
 )
 def test_what_the_step_would_miss_does_not_fit(change: Any) -> None:
     model = make_model()
@@ -59,6 +74,11 @@ def test_other_models_do_not_fit() -> None:
     assert not fast.fits(make_model(targets=("q_proj", "v_proj")))
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     assert not fast.fits(make_model(rope_parameters=rope))
+
+
+def test_only_auto_allows_packing(checkpoint: Path) -> None:
+    assert fast.may_pack(molora.load(str(checkpoint)).model)
+    assert not fast.may_pack(molora.load(str(checkpoint), quantize="none").model)
 
 
 def test_copies_are_shared_until_a_weight_changes() -> None:
