@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -52,8 +52,19 @@ class Masks(NamedTuple):
     """bool [E]; False: picked, but its contribution is skipped"""
     shift: Tensor
     """float32 [E], added to the picked logits before their softmax: -inf leaves all the weight to the others"""
-    sharpness: float = 1.0
+    sharpness: float | Tensor = 1.0
     """The picked logits are multiplied with it: 0 makes all their weights equal"""
+
+    @classmethod
+    def stacked(cls, masks: Sequence[Masks]) -> Masks:
+        """Those of P routers side by side, [P, E]; sharpness [P, 1]."""
+        sharpness = torch.tensor([[float(one.sharpness)] for one in masks], device=masks[0].offset.device)
+        return cls(
+            torch.stack([one.offset for one in masks]),
+            torch.stack([one.kept for one in masks]),
+            torch.stack([one.shift for one in masks]),
+            sharpness,
+        )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,28 @@ class Routing(NamedTuple):
     """float32 [*, K], softmax over the picked logits: each row sums to 1, but for slots switched off, which are 0"""
 
 
+def choose(scores: Tensor, logits: Tensor, top_k: int, masks: Masks | None) -> tuple[Tensor, Tensor]:
+    """The picks and their weights as `Routing` has them, both [*, K].
+
+    `scores` [*, E] rank the experts: the logits themselves, or draws. The masks are [E], or any shape that expands
+    to that of the logits.
+    """
+    ranked = scores + masks.offset if masks else scores
+    values, ids = ranked.topk(top_k, dim=-1)  # [*, K]
+    if ranked is logits:
+        return ids, values.softmax(dim=-1)
+    picked = logits.gather(-1, ids)  # [*, K]
+    if masks:
+        picked = picked + masks.shift.expand_as(logits).gather(-1, ids)  # [*, K]
+    picked, order = picked.sort(dim=-1, descending=True)  # not ranked by logit alone; strongest first all the same
+    ids = ids.gather(-1, order)
+    weights = (picked * masks.sharpness if masks else picked).softmax(dim=-1)  # [*, K]
+    if masks:
+        off = ~masks.kept.expand_as(logits).gather(-1, ids)  # [*, K]
+        ids, weights = ids.masked_fill(off, -1), weights.masked_fill(off, 0)
+    return ids, weights
+
+
 class Router(nn.Module):
     """Scores the experts for each token and picks K of them.
 
@@ -49,26 +71,14 @@ class Router(nn.Module):
     def forward(self, x: Tensor) -> Routing:
         with torch.autocast(x.device.type, enabled=False) if self.training else nullcontext():
             logits = F.linear(x.float(), self.weight.float(), self.bias.float())  # [*, E]
-        ids = self._ranking(logits).topk(self.top_k, dim=-1).indices  # [*, K]
-        picked = logits.gather(-1, ids)  # [*, K]
-        if self.masks:
-            picked = picked + self.masks.shift[ids]  # [*, K]
-        if self.selection == "sampling" or self.masks:  # not ranked by logit alone; strongest first all the same
-            picked, order = picked.sort(dim=-1, descending=True)
-            ids = ids.gather(-1, order)
-        weights = (picked * self.masks.sharpness if self.masks else picked).softmax(dim=-1)  # [*, K]
-        if self.masks:
-            off = ~self.masks.kept[ids]  # [*, K]
-            ids, weights = ids.masked_fill(off, -1), weights.masked_fill(off, 0)
-        return Routing(logits, ids, weights)
+        return Routing(logits, *choose(self._drawn(logits), logits, self.top_k, self.masks))
 
-    def _ranking(self, logits: Tensor) -> Tensor:
+    def _drawn(self, logits: Tensor) -> Tensor:
         """Scores whose top K are the picks. Logits plus Gumbel noise rank as K draws without replacement from
         softmax(logits) do (Gumbel top-k trick, arXiv 1903.06059), on the device and without synchronisation."""
-        scores = logits
-        if self.selection == "sampling":
-            scores = scores - torch.empty_like(logits).exponential_(generator=self.generator).log()
-        return scores + self.masks.offset if self.masks else scores
+        if self.selection != "sampling":
+            return logits
+        return logits - torch.empty_like(logits).exponential_(generator=self.generator).log()
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, top_k={self.top_k}, selection={self.selection}"
@@ -119,12 +129,21 @@ class MoloraLinear(nn.Module):
             h = h * self.scaling
         else:
             routing = self.router(x)
-            ids = routing.expert_ids.clamp_min(0)  # a slot switched off adds its weight, 0, to some expert
-            gates = torch.zeros_like(routing.logits).scatter_add(-1, ids, routing.weights)  # [*, E]
-            gates = (gates * self.scaling).to(h.dtype).unsqueeze(-1)  # [*, E, 1]
             h = h.unflatten(-1, (self.num_experts, self.r))  # [*, E, R]
-            h = (h.masked_fill(gates == 0, 0) * gates).flatten(-2)  # [*, E*R]
-        return y + F.linear(h, self.lora_B).to(y.dtype)
+            h = _gated(h, routing.expert_ids, routing.weights * self.scaling).flatten(-2)  # [*, E*R]
+        if y.dtype != h.dtype or torch.is_autocast_enabled(x.device.type):
+            return y + F.linear(h, self.lora_B).to(y.dtype)
+        rows, h = y.reshape(-1, self.out_features), h.reshape(-1, h.shape[-1])  # [N, O], [N, E*R]
+        if torch.is_grad_enabled():
+            return torch.addmm(rows, h, self.lora_B.T).reshape(y.shape)
+        return rows.addmm_(h, self.lora_B.T).view(y.shape)  # in place: the output is the widest tensor here
 
     def extra_repr(self) -> str:
         return f"num_experts={self.num_experts}, r={self.r}, scaling={self.scaling:g}"
+
+
+def _gated(h: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """h [*, E, R] times the weights [*, K] of the picked experts; 0 for the others, even where they overflow."""
+    ids = ids.clamp_min(0)  # a slot switched off adds its weight, 0, to some expert
+    gates = weights.new_zeros(h.shape[:-1]).scatter_add(-1, ids, weights).to(h.dtype).unsqueeze(-1)  # [*, E, 1]
+    return h.masked_fill(gates == 0, 0) * gates

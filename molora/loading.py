@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from molora import fast
 from molora.checkpoint import FILES, Checkpoint, check_fit, fill, read_checkpoint
 from molora.demo import demo_base
 from molora.errors import MoloraError
@@ -81,7 +82,8 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
         model: hub id, folder in the released layout, or "demo"; or a mixture of experts that is a model of its own, or
             an X-LoRA of peft.
         base: hub id or folder of the base; None takes the one that the checkpoint names.
-        quantize: "auto" is NF4 with double quantization and bf16 compute on CUDA, none on a CPU.
+        quantize: "auto" is NF4 with double quantization and bf16 compute on CUDA, none on a CPU, where a base whose
+            weights are 4-bit already is read in 4 bits, token by token; "none" is full precision throughout.
         device: "auto" spreads over all CUDA GPUs, or takes the CPU where there is none; else "cpu", "cuda:1", ...
 
     Raises:
@@ -144,6 +146,8 @@ def load_base(
         ) from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise MoloraError(f"The base model {base} cannot be loaded: {error}") from error
+    if quantize == "auto":
+        fast.allow_packing(model)
     return model, tokenizer
 
 

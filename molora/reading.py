@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from molora import fast
 from molora.edits import RoutingEdit
 from molora.grid import RouterGrid
 from molora.likeliest import Likeliest, likeliest
@@ -47,11 +48,15 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._cache = {cache_argument(model): DynamicCache(config=model.config)} if grid.uses_cache else {}
+        self._lean = grid.uses_cache and fast.fits(model)
+        cache = fast.growing_cache(model.config.num_hidden_layers) if self._lean else DynamicCache(config=model.config)
+        self._cache = {cache_argument(model): cache} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
         self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
+        self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
+        self._step: fast.Step | None = None  # made at the first token that is read alone
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -69,8 +74,13 @@ class Reading:
 
     def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], *, speaks: bool = True) -> Tensor:
         """One pass over `ids` after all that was read before; logits [1, V] of the next token, and, where the model
-        `speaks`, its likeliest tokens recorded."""
+        `speaks`, its likeliest tokens recorded.
+
+        A single token after others takes the lean pass where the model fits it: the same, but for rounding.
+        """
         scored = [len(ids) - 1] if speaks else []
+        if self._lean and len(ids) == 1 and self._filled.get_seq_length():
+            return self._read_lean(ids, pieces, phase, scored)
         return self.read_placed(ids, pieces, phase, scored, logits_to_keep=1)[:, -1]  # [1, V]
 
     def read_placed(
@@ -92,13 +102,43 @@ class Reading:
         batch = torch.tensor([ids if self._cache else self._seen], device=self._device)  # [1, N], or [1, all]
         with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
             output = self._model(input_ids=batch, use_cache=bool(self._cache), **given, **self._cache)
-            kept = output.logits[0, -len(scored) :] if scored and self._likeliest else None  # [R, V]
-            found = None if kept is None else likeliest(kept)  # [2, R, C]
+            found = self._likely(output.logits[0], scored)
+        self._append(ids, pieces, phase, scored, found)
+        return output.logits
+
+    def _read_lean(
+        self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], scored: Sequence[int]
+    ) -> Tensor:
+        if self._step is None:
+            self._step = fast.step_of(self._model)
+        with self._lock, torch.inference_mode():
+            logits, picked = self._step(torch.tensor(ids, device=self._device), self._filled, self._plan)
+            self._recorder.take(picked)
+            found = self._likely(logits, scored)
+        self._append(ids, pieces, phase, scored, found)
+        return logits
+
+    def _likely(self, logits: Tensor, scored: Sequence[int]) -> Tensor | None:
+        """The likeliest tokens [2, R, C] after the `scored` ones, whose logits are the last of [*, V]."""
+        return likeliest(logits[-len(scored) :]) if scored and self._likeliest else None
+
+    def _append(
+        self,
+        ids: Sequence[int],
+        pieces: Sequence[str],
+        phase: Sequence[int],
+        scored: Sequence[int],
+        found: Tensor | None,
+    ) -> None:
         first = len(self._recorder)
         copied = self._recorder.append(ids, pieces, phase, found)
         if scored and self._likeliest:
             self._likeliest.keep([first + row for row in scored], copied)
-        return output.logits
+
+    @property
+    def _filled(self) -> DynamicCache:
+        (cache,) = self._cache.values()
+        return cache
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         trace = self._recorder.trace(meta)

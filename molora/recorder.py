@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from molora.errors import MoloraError
+from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Routing
 from molora.trace import RoutingTrace
@@ -84,6 +85,15 @@ class Recorder:
         """For a pass that reads earlier tokens again."""
         if self._reading:
             self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
+
+    def take(self, picked: Sequence[Picked]) -> None:
+        """What the routers decided for one token in a pass that runs without hooks, in their order."""
+        if not self._grid.routers:
+            return
+        e, k = self._grid.num_experts, self._grid.top_k
+        row = self._buffer[0].view(-1, e + 2 * k)  # [L*P, E+K+K]
+        for at, width, parts in zip((0, e, e + k), (e, k, k), zip(*picked, strict=True), strict=True):
+            row[:, at : at + width] = torch.cat(parts)  # [L*P, ...]
 
     def append(
         self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None

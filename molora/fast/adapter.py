@@ -1,0 +1,77 @@
+"""The adapters of linears that read the same input, for one token: only the picked experts are read.
+
+Axes: P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from molora.edits import Masks
+from molora.layers import MoloraLinear, choose
+
+
+class Picked(NamedTuple):
+    """What P routers decided for one token."""
+
+    logits: Tensor
+    """float32 [P, E]"""
+    expert_ids: Tensor
+    """int64 [P, K]"""
+    weights: Tensor
+    """float32 [P, K]"""
+
+
+class PlainLora:
+    """LoRA without a router on linears of any widths: their A's in one product, their B's on a block diagonal."""
+
+    def __init__(self, linears: Sequence[MoloraLinear]) -> None:
+        self._a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*R, I]
+        self._b = torch.block_diag(*(linear.lora_B.detach().T * linear.scaling for linear in linears))  # [P*R, P*O]
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """y [1, P*O] and what LoRA adds to it for x [1, I]."""
+        return torch.addmm(y, F.linear(x, self._a), self._b)
+
+
+class Experts:
+    """Mixtures of experts of one shape on linears of one width."""
+
+    def __init__(self, linears: Sequence[MoloraLinear]) -> None:
+        first, routers = linears[0], [linear.router for linear in linears if linear.router is not None]
+        self._p, self._e, self._r, self._k = len(linears), first.num_experts, first.r, routers[0].top_k
+        self._width, self._scaling, self._dtype = first.out_features, first.scaling, first.lora_A.dtype
+        a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*E*R, I]
+        b = torch.cat([linear.lora_B.detach().T for linear in linears])  # [P*E*R, O]
+        self._a = _narrow(a).view(self._p * self._e, self._r * first.in_features)  # [P*E, R*I]
+        self._b = _narrow(b).view(self._p * self._e, self._r * self._width)  # [P*E, R*O]
+        self._router = torch.cat([router.weight.detach().float() for router in routers])  # [P*E, I]
+        self._bias = torch.cat([router.bias.detach().float() for router in routers])  # [P*E]
+        self._first = (torch.arange(self._p, device=self._a.device) * self._e)[:, None]  # [P, 1]
+
+    def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
+        """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""
+        p, k, r = self._p, self._k, self._r
+        logits = F.linear(x.float(), self._router, self._bias).view(p, self._e)  # [P, E]
+        ids, weights = choose(logits, logits, k, masks)  # [P, K]
+        rows = ((ids if masks is None else ids.clamp_min(0)) + self._first).view(-1)  # [P*K]
+        a = self._a.index_select(0, rows).to(self._dtype).view(p * k * r, -1)  # [P*K*R, I]
+        b = self._b.index_select(0, rows).to(self._dtype).view(p, k * r, self._width)  # [P, K*R, O]
+        h = F.linear(x.to(a.dtype), a).view(p, k, r)  # [P, K, R]
+        gates = (weights * self._scaling).to(h.dtype).unsqueeze(-1)  # [P, K, 1]
+        if masks is not None:  # an expert switched off must add nothing even where it overflows
+            h = h.masked_fill(gates == 0, 0)
+        h = (h * gates).view(p, 1, k * r)  # [P, 1, K*R]
+        y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
+        return y, Picked(logits, ids, weights)
+
+
+def _narrow(weight: Tensor) -> Tensor:
+    """In bfloat16 if it loses nothing by it, as adapters that were saved so: half as much to read for each token."""
+    narrow = weight.bfloat16()
+    return narrow if torch.equal(narrow.to(weight.dtype), weight) else weight

@@ -1,0 +1,64 @@
+"""Keys and values of one request in buffers that grow in steps: adding a token writes a row, and copies nothing else.
+
+The modules of transformers and the lean pass write the same cache, so a request may change between them at any token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 256
+"""Tokens of the first buffer; each next one has twice the room."""
+
+
+class GrowingLayer(DynamicLayer):
+    """One layer's keys and values; `keys` and `values` are views of what is filled, [1, H, T, D]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = torch.empty(0)
+        self.length = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        at = self._reserve(key_states)
+        self.buffer[0, :, :, at : self.length] = key_states
+        self.buffer[1, :, :, at : self.length] = value_states
+        return self._views()
+
+    def push(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for one token's key and value together, [2, 1, H, 1, D]; the layer holds others already."""
+        at = self._reserve(states[0])
+        self.buffer[:, :, :, at : self.length] = states
+        return self._views()
+
+    def _reserve(self, states: Tensor) -> int:
+        """Makes room for what comes; where it begins."""
+        batch, heads, new, size = states.shape
+        start, self.length = self.length, self.length + new
+        room = self.buffer.shape[3] if self.buffer.dim() == 5 else 0
+        if self.length > room:
+            grown = states.new_empty(2, batch, heads, max(_ROOM, 2 * room, self.length), size)
+            if start:
+                grown[:, :, :, :start] = self.buffer[:, :, :, :start]
+            self.buffer = grown
+        return start
+
+    def _views(self) -> tuple[Tensor, Tensor]:
+        filled = self.buffer[:, :, :, : self.length]  # [2, 1, H, T, D]
+        self.keys, self.values = filled[0], filled[1]
+        return self.keys, self.values
+
+
+def growing_cache(num_layers: int) -> DynamicCache:
+    """For a model whose every layer attends to all of the past."""
+    cache = DynamicCache()
+    cache.layers = [GrowingLayer() for _ in range(num_layers)]
+    return cache

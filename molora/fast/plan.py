@@ -1,0 +1,36 @@
+"""A RoutingEdit as the lean pass meets it: the masks of a layer's routers side by side, and which LoRA is off.
+
+Axes: E experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from molora.edits import Masks, RoutingEdit
+from molora.grid import RouterGrid
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one request changes; the default changes nothing."""
+
+    masks: dict[int, tuple[Masks, Masks]] = field(default_factory=dict)
+    """Layer -> those of gate and up [2, E], and of down [1, E]; a layer without an entry routes as it is"""
+    attention: bool = True
+    """False: the attention's LoRA adds nothing"""
+    mlp: bool = True
+    """False: plain LoRA on the MLP adds nothing; routed experts are dropped by masks instead"""
+
+    @classmethod
+    def of(cls, edit: RoutingEdit | None, grid: RouterGrid) -> Plan:
+        """The edit must have been checked against the grid."""
+        if edit is None:
+            return cls()
+        masks, count = {}, len(grid.projections)
+        for row, layer in enumerate(grid.layer_indices):
+            if any(edit.touches(layer, projection) for projection in grid.projections):
+                device = grid.routers[row * count].weight.device
+                each = [edit.masks(layer, name, grid.num_experts, device) for name in grid.projections]
+                masks[layer] = Masks.stacked(each[:2]), Masks.stacked(each[2:])
+        return cls(masks, not edit.switches_off("attention"), not edit.switches_off("experts"))

@@ -1,0 +1,78 @@
+"""The base's products for one token: linears that read the same input, at once, packed where nothing is lost by it.
+
+Axes: O out_features of all of them, I in_features, G blocks of 32 weights along I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCK = 32
+"""Weights that share a scale in llama.cpp's formats, and the group that torch's 4-bit kernel is given."""
+
+Product = Callable[[Tensor], Tensor]
+"""x [1, I] -> [1, O]"""
+
+
+def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
+    """`pack`: in 4 bits, if the weights lie on a grid of 16 levels a block, as those of a Q4_1 or Q4_0 file do."""
+    if pack and (packed := _packed(linears)) is not None:
+        return packed
+    weights = [(linear.weight, bias_of(linear)) for linear in linears]
+    if len(weights) == 1:
+        return lambda x: F.linear(x, *weights[0])
+    return lambda x: torch.cat([F.linear(x, *each) for each in weights], dim=-1)
+
+
+def packable(weight: Tensor) -> bool:
+    """What the 4-bit kernel takes on a CPU."""
+    rows, columns = weight.shape
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and columns % BLOCK == 0 and rows % 16 == 0
+
+
+def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Levels 0 to 15 [O, G, 32], scales and centres [O, G] -> what the kernel takes: (level - 8) * scale + centre."""
+    weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
+    return weight, torch.stack([scales.T, centres.T], dim=-1).bfloat16().contiguous()  # [G, O, 2]
+
+
+def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
+    """Whether blocks [O, G, 32] are level * scale + low [O, G, 1], but for float32's own rounding."""
+    worst = torch.addcmul(low, levels, scale).sub_(blocks).abs_().amax()
+    return bool(worst <= 1e-4 * scale.mean())
+
+
+def bias_of(linear: nn.Linear) -> Tensor | None:
+    return getattr(linear, "bias", None)
+
+
+def _packed(linears: Sequence[nn.Linear]) -> Product | None:
+    """None if the weights of any block take more than 16 evenly spaced values."""
+    if not all(packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) for linear in linears):
+        return None  # the first rows tell most of them at once
+    parts = [_four_bit(linear.weight.detach()) for linear in linears]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    weight, scales = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
+    biases = [bias_of(linear) for linear in linears]
+    if all(each is None for each in biases):
+        return lambda x: torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales).float()
+    zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
+    bias = torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
+    return lambda x: torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales) + bias
+
+
+def _four_bit(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Levels [O, G, 32], scales and centres [O, G] that give back `weight` [O, I]; None if there are none."""
+    blocks = weight.unflatten(-1, (-1, BLOCK))  # [O, G, 32]
+    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)  # [O, G, 1]
+    scale = (high - low) / 15
+    levels = ((blocks - low) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).round_()
+    if not on_grid(levels, scale, low, blocks):
+        return None
+    return levels, scale[..., 0], (low + 8 * scale)[..., 0]

@@ -1,0 +1,116 @@
+"""One token through a Llama- or Qwen2-shaped model: what its modules compute, as one flat function.
+
+Axes: L layers, H query heads, G key and value heads, D their size, T tokens so far, V vocabulary, P, E, K as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from molora.edits import Masks
+from molora.fast.adapter import Experts, Picked, PlainLora
+from molora.fast.cache import GrowingLayer
+from molora.fast.head import head_product
+from molora.fast.plan import Plan
+from molora.fast.product import Product, product
+from molora.layers import MoloraLinear
+
+
+class _Site:
+    """Linears that read the same input: the base's product, and what their adapters add."""
+
+    def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool) -> None:
+        wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
+        plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
+        self._base: Product = product(plain, pack)
+        self._experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
+        self._lora = PlainLora(wrapped) if wrapped and self._experts is None else None
+
+    def __call__(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> Tensor:
+        """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided."""
+        y = self._base(x)
+        if self._experts is not None:
+            y, picked = self._experts.add(x, y, masks)
+            seen.append(picked)
+        elif self._lora is not None and lora:
+            y = self._lora.add(x, y)
+        return y
+
+
+class _Layer(NamedTuple):
+    """What one decoder layer is made of."""
+
+    norm: nn.Module
+    qkv: _Site
+    out: _Site
+    mlp_norm: nn.Module
+    gate_up: _Site
+    down: _Site
+
+
+class Step:
+    """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
+
+    def __init__(self, model: Any, pack: bool) -> None:
+        """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more."""
+        config, body = model.config, model.model
+        self._heads, self._groups = config.num_attention_heads, config.num_key_value_heads
+        attention = body.layers[0].self_attn
+        self._size, self._scale = attention.head_dim, attention.scaling
+        self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
+        self._head = head_product(model.lm_head, pack)
+        self._layers = [
+            _Layer(
+                layer.input_layernorm,
+                _Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], pack),
+                _Site([layer.self_attn.o_proj], pack),
+                layer.post_attention_layernorm,
+                _Site([layer.mlp.gate_proj, layer.mlp.up_proj], pack),
+                _Site([layer.mlp.down_proj], pack),
+            )
+            for layer in body.layers
+        ]
+
+    def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
+        """Reads one token, int64 [1], after those in the cache; logits [1, V], and the routers' picks in their order:
+        for each layer those of gate and up together, then those of down."""
+        x = self._embedding[token]  # [1, I]
+        cos, sin = self._turn(x, cache.get_seq_length())
+        seen: list[Picked] = []
+        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+            masks = plan.masks.get(number, (None, None))
+            x = x + self._attend(layer, _normed(layer.norm, x), cos, sin, kept, plan.attention)
+            both = layer.gate_up(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
+            gate, up = both.chunk(2, dim=-1)
+            x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
+        return self._head(_normed(self._norm, x)), seen
+
+    def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
+        heads, groups, size = self._heads, self._groups, self._size
+        states = layer.qkv(x, None, lora, []).view(heads + 2 * groups, size)  # [H+2G, D]
+        states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
+        keys, values = kept.push(states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
+        query = states[:heads].view(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
+        y = F.scaled_dot_product_attention(query, keys, values, scale=self._scale)  # [1, G, H/G, D]
+        return layer.out(y.view(1, heads * size), None, lora, [])
+
+    def _turn(self, x: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [H+2G, D] that turn queries and keys to a position and leave the values."""
+        cos, sin = self._rotary(x, torch.tensor([[position]], device=x.device))  # [1, 1, D]
+        sign = torch.ones_like(sin[0])
+        sign[:, : self._size // 2] = -1
+        turned, still = self._heads + self._groups, cos.new_zeros(self._groups, self._size)
+        return (
+            torch.cat([cos[0].expand(turned, -1), still + 1]),
+            torch.cat([(sin[0] * sign).expand(turned, -1), still]),
+        )
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

@@ -1,0 +1,104 @@
+"""Weights that have 4 bits (8 for the output layer) are read as such; others never are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from molora import fast
+from molora.fast.head import head_product
+from molora.fast.product import product
+from molora.trace import PROMPT
+from tests.fast_models import make_model, plain_reading_of, reading_of
+
+
+def on_grid(weight: Tensor, levels: int, even: bool = False) -> Tensor:
+    """What quantizing by blocks of 32 and back makes of a weight, as llama.cpp's Q4_1 (16 levels) and Q8_0 do."""
+    blocks = weight.unflatten(-1, (-1, 32))
+    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
+    if even:
+        low, high = -blocks.abs().amax(-1, keepdim=True), blocks.abs().amax(-1, keepdim=True)
+    scale = ((high - low) / (levels - 1)).half().float()
+    low = -scale * ((levels - 1) / 2) if even else low.half().float()
+    return (((blocks - low) / scale).round().clamp(0, levels - 1) * scale + low).flatten(-2)
+
+
+def linear_on_grid(rows: int, columns: int, bias: bool = False) -> nn.Linear:
+    linear = nn.Linear(columns, rows, bias=bias)
+    linear.weight.data = on_grid(torch.randn(rows, columns), 16)
+    return linear
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_four_bits_are_read_with_no_loss_but_bfloat16s(bias: bool) -> None:
+    linears = [linear_on_grid(32, 64, bias), linear_on_grid(48, 64)]
+    x = torch.randn(1, 64)
+    with torch.no_grad():
+        expected = torch.cat([linear(x) for linear in linears], dim=-1)
+        y = product(linears, True)(x)
+        exact = product(linears, False)(x)
+    torch.testing.assert_close(exact, expected)
+    assert y.dtype == torch.float32
+    assert not torch.equal(y, expected), "it is packed"
+    assert (y - expected).square().mean().sqrt() < 5e-3 * expected.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("kind", ["one weight", "all weights", "rows", "columns"])
+def test_other_weights_are_read_as_they_are(kind: str) -> None:
+    rows, columns = (33 if kind == "rows" else 64), (48 if kind == "columns" else 64)
+    linear = nn.Linear(columns, rows) if kind != "one weight" else linear_on_grid(rows, columns)
+    if kind == "one weight":
+        linear.weight.data[60, 3] += 0.01
+    x = torch.randn(1, columns)
+    assert torch.equal(product([linear], True)(x), linear(x))
+
+
+def test_best_logits_are_exact_and_the_rest_near() -> None:
+    head = nn.Linear(64, 2048, bias=False)
+    head.weight.data = on_grid(torch.randn(2048, 64), 255, even=True)
+    x = torch.randn(1, 64)
+    with torch.no_grad():
+        expected, logits = head(x)[0], head_product(head, True)(x)[0]
+    best = expected.topk(100).indices
+    torch.testing.assert_close(logits[best], expected[best], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(logits, expected, rtol=1e-5, atol=1e-5), "it is packed"
+    assert (logits - expected).abs().max() < 0.02 * expected.std()
+
+
+def packable_model() -> Any:
+    model = make_model()
+    for name, weight in model.named_parameters():
+        if name.endswith("base_layer.weight"):
+            weight.data = on_grid(weight.data, 16)
+    return model
+
+
+def test_a_model_is_packed_only_where_it_was_allowed() -> None:
+    ids = list(range(40, 60))
+    routed = []
+    for model, make in ((packable_model(), plain_reading_of), (packable_model(), reading_of)):
+        reading = make(model)
+        with reading.recording():
+            for part in (ids[:5], *([token] for token in ids[5:])):
+                reading.read(part, [""] * len(part), [PROMPT] * len(part))
+        routed.append(reading.trace({}).router_logits)
+    np.testing.assert_allclose(routed[1], routed[0], rtol=1e-4, atol=1e-4)
+
+    model = packable_model()
+    fast.allow_packing(model)
+    reading = reading_of(model)
+    with reading.recording():
+        for part in (ids[:5], *([token] for token in ids[5:])):
+            reading.read(part, [""] * len(part), [PROMPT] * len(part))
+    packed = reading.trace({}).router_logits
+    assert not np.allclose(packed, routed[0], rtol=1e-4, atol=1e-4)
+    assert np.abs(packed - routed[0]).mean() < 0.02 * routed[0].std()

@@ -1,0 +1,84 @@
+"""Small random decoders with MoLoRA on them, and a reading of each with or without the lean pass."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from molora.config import LoraConfig, MoloraConfig
+from molora.edits import RoutingEdit
+from molora.grid import RouterGrid
+from molora.reading import Reading
+from molora.wrap import wrap
+from tests.released import make_tokenizer
+
+TOKENIZER = make_tokenizer()
+SIZES: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def make_model(kind: str = "llama", experts: int = 4, wrapped: bool = True, **config: Any) -> Any:
+    """`kind`: llama, llama-biased, qwen2, qwen2-tied, mistral. Every weight is random, biases and norms too."""
+    torch.manual_seed(0)
+    sizes = SIZES | {key: value for key, value in config.items() if key in SIZES or key == "rope_parameters"}
+    tied = kind.endswith("tied")
+    model: Any
+    if kind.startswith("llama"):
+        biased = kind.endswith("biased")
+        model = LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=biased, mlp_bias=biased))
+    elif kind.startswith("qwen2"):
+        model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=tied))
+    else:
+        model = MistralForCausalLM(MistralConfig(**sizes, sliding_window=config.get("sliding_window")))
+    if wrapped:
+        lora = LoraConfig(r=4)
+        targets = config.get("targets", ("q_proj", "k_proj", "v_proj", "o_proj"))
+        top_k, selection = min(2, experts), config.get("selection", "top_k")
+        wrap(
+            model,
+            MoloraConfig(
+                num_experts=experts,
+                top_k=top_k,
+                expert_selection=selection,
+                experts=lora,
+                attention=lora,
+                target_modules=targets,
+            ),
+        )
+    for name, weight in model.named_parameters():
+        if weight.dim() == 1:
+            nn.init.normal_(weight, mean=float("norm" in name), std=0.2)
+        elif "lora" in name or "router" in name:
+            nn.init.normal_(weight, std=0.2)
+    return model.eval()
+
+
+def reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:
+    return Reading(model, TOKENIZER, RouterGrid.of(model), Lock(), capacity, edit=edit)
+
+
+def plain_reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:
+    """One that takes the modules for every token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("molora.fast.fits", lambda _model: False)
+        return reading_of(model, edit, capacity)
