@@ -126,7 +126,7 @@ def load_base(
     """
     device = resolve_device(device)
     folder = _base_folder(base, BASE_FILES)
-    dtype = _compute_dtype(device)
+    dtype = compute_dtype(device)
     several = device == "cuda" and torch.cuda.device_count() > 1
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -167,7 +167,8 @@ def resolve_quantize(quantize: str, device: str) -> str:
     return quantize
 
 
-def _compute_dtype(device: str) -> torch.dtype:
+def compute_dtype(device: str) -> torch.dtype:
+    """What a base is computed in, and kept in where it is not quantized."""
     if not device.startswith("cuda"):
         return torch.float32  # few CPUs have fast bf16 arithmetic
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -179,7 +180,7 @@ def _quantization(quantize: str, compute: torch.dtype) -> BitsAndBytesConfig | N
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute,
+            bnb_4bitcompute_dtype=compute,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if quantize == "8bit" else None
 
