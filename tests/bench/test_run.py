@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import bitsandbytes as bnb
 import pytest
@@ -85,8 +86,9 @@ def test_weights_made_on_the_device_are_packed_and_shared(quantize: str, kind: t
     base = made_base(TINY, quantize, "cpu")
     engine = made_engine(TINY, base, quantize, "cpu", "tiny")
     assert type(base.model.layers[0].mlp.up_proj) is kind
+    packed: Any = base.model.layers[0].mlp.up_proj
     if quantize == "4bit":  # before any pass: bitsandbytes repacks the weights for the CPU at the first one
-        state = base.model.layers[0].mlp.up_proj.weight.quant_state
+        state = packed.weight.quant_state
         assert (state.quant_type, state.nested) == ("nf4", True)
     assert engine.model.model.layers[0].mlp.up_proj.base_layer is base.model.layers[0].mlp.up_proj
     assert not any(tensor.is_meta for tensor in (*engine.model.parameters(), *engine.model.buffers()))
