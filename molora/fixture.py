@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from molora.byte_tokenizer import byte_tokenizer
 from molora.errors import MoloraError
+from molora.room import check_room
 from molora.shapes import SHAPES, Shape
 
 SHARD_BYTES = 2**30
@@ -52,19 +52,6 @@ def write_fixture(folder: Path, shape: Shape, seed: int = 0, shard_bytes: int = 
         _write_base(made.base, shape, shard_bytes, generator, bar)
         _write_adapter(made, shape, generator, bar)
     return made
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Raises MoloraError if the folder holds something, or its disk has not `needed` bytes."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MoloraError(f"{folder} exists and is not empty; name a new folder, so that nothing is overwritten.")
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise MoloraError(
-            f"{folder} needs {needed / 2**30:.1f} GiB and its disk has {free / 2**30:.1f} free. Make room there, name "
-            "a folder on another disk, or take a smaller size."
-        )
 
 
 def _write_base(folder: Path, shape: Shape, most: int, generator: torch.Generator, bar: tqdm) -> None:
