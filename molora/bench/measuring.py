@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from molora.bench.systems import XLORA, System
+from molora.bench.systems import System
 from molora.reading import Reading
 from molora.trace import PROMPT
 
@@ -39,8 +39,13 @@ class Effort(NamedTuple):
 
 
 def interleaved(title: str, turns: Mapping[str, Turn], effort: Effort, warm: int = 1) -> Seconds:
-    """Rounds in which each system has one turn; `warm` rounds before them are left out."""
+    """Rounds in which each system has one turn; `warm` rounds before them are left out.
+
+    Without any, the first system alone has a turn ahead: it would pay for the memory that the others find there.
+    """
     times: Seconds = {name: [] for name in turns}
+    if not warm:
+        next(iter(turns.values()))()
     started = time.perf_counter()
     with tqdm(total=effort.most, desc=title) as bar:
         for number in range(-warm, effort.most):
@@ -77,13 +82,10 @@ def prefill_turns(systems: Mapping[str, System], length: int) -> dict[str, Turn]
 
 
 def decode_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
-    """Reads one token more, `TURN` times, after `CONTEXT` tokens; there is room for `rounds` turns.
-
-    X-LoRA, which keeps no cache, reads one a turn.
-    """
+    """Reads one token more, `TURN` times, after `CONTEXT` tokens; there is room for `rounds` turns."""
     ids = tokens(systems, CONTEXT + rounds * TURN)
 
-    def turn(system: System, steps: int) -> Turn:
+    def turn(system: System) -> Turn:
         reading = system.reading(len(ids))
         with reading.recording():
             _timed(reading, ids[:CONTEXT])
@@ -91,11 +93,11 @@ def decode_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
 
         def read() -> float:
             with reading.recording():  # systems share one model: each one's hooks are on in its turn alone
-                return sum(_timed(reading, [next(rest)]) for _ in range(steps)) / steps
+                return sum(_timed(reading, [next(rest)]) for _ in range(TURN)) / TURN
 
         return read
 
-    return {name: turn(system, 1 if name == XLORA else TURN) for name, system in systems.items()}
+    return {name: turn(system) for name, system in systems.items()}
 
 
 def batch_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:

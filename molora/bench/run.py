@@ -34,8 +34,8 @@ PAIRS = {
 FULL = {
     "decode": Effort(40, 10, 100),
     "decode_batch8": Effort(25, 5, 60),
-    "prefill32": Effort(15, 5, 60),
-    "prefill512": Effort(60, 3, 30),
+    "prefill32": Effort(15, 3, 60),
+    "prefill512": Effort(60, 2, 30),
     "prefill4096": Effort(30, 1, 10),
 }
 QUICK = {
@@ -77,7 +77,7 @@ def run(
         for job, effort in efforts.items():
             turns = _turns(job, effort, systems, room, llama)
             if turns:
-                seconds[job] = interleaved(job, turns, effort, warm=0 if effort.least == 1 and not quick else 1)
+                seconds[job] = interleaved(job, turns, effort, warm=int(effort.least > 1))
         absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
         needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
     info = subject.engine.info
@@ -123,6 +123,8 @@ def _made(name: str, precision: str, device: str) -> Subject:
 def _turns(job: str, effort: Effort, systems: Mapping[str, System], room: int, llama: Any) -> dict[str, Turn]:
     """One turn for each system that takes part; none where the job is longer than the model reads."""
     rounds = effort.most + 1
+    if job != "prefill32":  # X-LoRA reads everything anew for each token, through all experts, twice: it gets one job
+        systems = {name: system for name, system in systems.items() if name != XLORA}
     if job == "decode":
         turns = measuring.decode_turns(systems, rounds)
         if llama:

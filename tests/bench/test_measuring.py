@@ -104,7 +104,9 @@ def test_rounds_go_on_until_the_time_is_spent_but_not_too_few() -> None:
     turns = {name: turn(name) for name in "ab"}
     assert interleaved("x", turns, Effort(0.0, 2, 9)) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}, "the first warms up"
     assert "".join(calls) == "ababab"
+    calls.clear()
     assert len(interleaved("x", turns, Effort(60.0, 2, 9), warm=0)["a"]) == 9
+    assert "".join(calls) == "a" + 9 * "ab"
 
 
 def test_ratios_are_medians_of_those_within_a_round() -> None:
