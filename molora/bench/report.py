@@ -49,6 +49,12 @@ def section(reports: list[dict[str, Any]]) -> str:
     """The README's part, from all reports that are committed: those of one shape each, or of several."""
     runs = [run for report in reports for run in report.get("shapes", {"": report}).values()]
     parts = [table(run) for run in runs]
+    parts += [
+        f"On {run['date']} that machine had other work as well (a load of {machine['load']} on {machine['cores']} "
+        "cores), so small differences in this table mean nothing."
+        for run in runs
+        if ((machine := run["machine"]).get("load") or 0) > 1.5 * machine["cores"]
+    ]
     if all(run["machine"]["device"] == "cpu" for run in runs):
         parts.append("No GPU was at hand for this table; `sh bench_cuda.sh` on a machine with one adds its rows.")
     return "\n\n".join(parts)

@@ -35,4 +35,7 @@ def test_the_section_holds_every_shape_and_says_where_a_gpu_is_lacking() -> None
     assert table(cpu) in both
     assert table(gpu) in both
     assert "No GPU was at hand" not in both
+    assert "other work" not in both
+    cpu["machine"] |= {"load": 4.5}
+    assert "On 2026-01-02 that machine had other work as well (a load of 4.5 on 2 cores)" in section([cpu])
     assert "MING-MOE-7B (weights random) in float32 on cuda card, A <fast> one" in both
