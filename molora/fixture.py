@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -128,6 +129,7 @@ def _save(path: Path, shard: list[Sized], generator: torch.Generator, bar: tqdm)
             tensors[name].normal_(0, _WIDTH, generator=generator)
         bar.update(tensors[name].nbytes)
     save_file(tensors, path, metadata={"format": "pt"})
+    shutil.copymode(path.parent / "config.json", path)  # safetensors lets only the owner read
 
 
 def _write_json(path: Path, values: object) -> None:

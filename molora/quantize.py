@@ -60,6 +60,8 @@ def quantize(model: str, out: Path, base: str | None = None, packed: Packed = "4
     (out / OWN_BASE).mkdir(parents=True)
     network.save_pretrained(out / OWN_BASE, max_shard_size="1GB")
     tokenizer.save_pretrained(out / OWN_BASE)
+    for path in (out / OWN_BASE).glob("*.safetensors"):
+        shutil.copymode(out / OWN_BASE / "config.json", path)  # safetensors lets only the owner read
     for path in files:
         shutil.copyfile(path, out / path.name)
     settings: dict[str, Any] = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
