@@ -40,7 +40,7 @@ def where(report: dict[str, Any]) -> str:
     device = f"{machine['device']}, {machine['processor']}" if machine["device"] != "cpu" else machine["processor"]
     weights = "" if report["weights"] == "as loaded" else f" (weights {report['weights']})"
     return (
-        f"{report['model']}{weights} in {report['precision']} on {device}, {machine['threads']} threads, torch "
+        f"{report['model']}{weights} in {report['precision']} on {device}, {_count(machine['threads'], 'thread')}, torch "
         f"{machine['versions'].get('torch', '?')}, {report['date']}"
     )
 
@@ -86,6 +86,10 @@ def _memory(report: dict[str, Any]) -> str:
         )
     words = "; ".join(said)
     return f"{words[0].upper()}{words[1:]}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None, digits: int = 1) -> str:
