@@ -39,8 +39,9 @@ def where(report: dict[str, Any]) -> str:
     machine = report["machine"]
     device = f"{machine['device']}, {machine['processor']}" if machine["device"] != "cpu" else machine["processor"]
     weights = "" if report["weights"] == "as loaded" else f" (weights {report['weights']})"
+    threads = _count(machine["threads"], "thread")
     return (
-        f"{report['model']}{weights} in {report['precision']} on {device}, {_count(machine['threads'], 'thread')}, torch "
+        f"{report['model']}{weights} in {report['precision']} on {device}, {threads}, torch "
         f"{machine['versions'].get('torch', '?')}, {report['date']}"
     )
 
