@@ -76,6 +76,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="the longest answer that visitors may ask for (default: 512)",
     )
+    model.add_argument(
+        "--check",
+        action="store_true",
+        help="print what this machine has and what each MING-MOE needs, and end; nothing is downloaded",
+    )
+    model.add_argument(
+        "--context", type=_positive, default=4096, metavar="N", help="tokens that --check reckons with (default: 4096)"
+    )
     page = parser.add_argument_group("page")
     page.add_argument(
         "--host",
@@ -135,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     reason = None
     try:
+        if options.check:
+            from molora.machine import check
+
+            print(check(options.context))
+            return 0
         from molora.loading import choose_model, load  # torch: after --help has had its chance
 
         if options.model == "auto":

@@ -39,6 +39,10 @@ DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
 """The shipped checkpoint."""
 
 
+OWN_BASE = "base"
+"""How a checkpoint names a base that lies in its own folder, below this name; see `molora.quantize`."""
+
+
 class Choice(NamedTuple):
     """What `--model auto` settles on."""
 
@@ -46,8 +50,11 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_model() -> Choice:
-    """MING-MOE-7B where a CUDA GPU has room for it and its weights are here or can be fetched; else the demo model."""
+def choose_model(ask_hub: bool = True) -> Choice:
+    """MING-MOE-7B where a CUDA GPU has room for it and its weights are here or can be fetched; else the demo model.
+
+    `ask_hub`: whether to find out if they can be fetched; without it the choice says that it hangs on that.
+    """
     if not torch.cuda.is_available():
         return Choice(DEMO, "no CUDA GPU here, so the small demo model answers")
     free, _ = torch.cuda.mem_get_info()
@@ -59,6 +66,8 @@ def choose_model() -> Choice:
         )
     if _on_disk():
         return Choice(MING_MOE, f"the GPU has {free / 2**30:.0f} GiB free and the weights are on this disk")
+    if not ask_hub:
+        return Choice(MING_MOE, f"the GPU has {free / 2**30:.0f} GiB free; the demo if the hub does not answer")
     try:
         folder_of(MING_MOE, ("adapter_config.json",))
     except MoloraError as error:
@@ -93,15 +102,16 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     from molora.native.loading import is_whole, load_whole
     from molora.native.xlora_loading import is_xlora, load_xlora
 
-    folder = DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
+    wanted = (*FILES, *(f"{OWN_BASE}/{name}" for name in BASE_FILES))
+    folder = DEMO_ADAPTER if model == DEMO else folder_of(model, wanted)
     if is_whole(folder):
         return load_whole(model, base, quantize, device)
     if is_xlora(folder):
         return load_xlora(model, base, quantize, device)
     checkpoint = read_checkpoint(folder)
-    base = base or _base_of(checkpoint)
+    base = base or base_of(checkpoint)
     device = resolve_device(device)
-    _check_base(checkpoint, base)
+    check_base(checkpoint, base)
     network, tokenizer = load_base(base, quantize, device)
     wrap(network, checkpoint.config, float_dtype(network))
     fill(checkpoint, network)
@@ -111,7 +121,7 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
         model=model,
         base=base,
         adapter_sha256=checkpoint.sha256,
-        quantization=resolve_quantize(quantize, device),
+        quantization=packed_as(base) or resolve_quantize(quantize, device),
         device=device,
         grid=RouterGrid.of(network),
         is_demo=model == DEMO,
@@ -120,23 +130,30 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
 
 
 def load_base(
-    base: str, quantize: Quantize = "none", device: str = "auto", own: QuantizationConfigMixin | None = None
+    base: str,
+    quantize: Quantize = "none",
+    device: str = "auto",
+    own: QuantizationConfigMixin | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Any, Any]:
     """(model, tokenizer) of a base, quantized while it is read: full precision never lies on the GPU as a whole.
 
-    `own`: how to read a base that is published quantized; None reads it as it is.
+    `own`: how to read a base that is published quantized; None reads it as it is. `dtype`: of what is not packed; None:
+    what the device computes in.
     """
     device = resolve_device(device)
     folder = _base_folder(base, BASE_FILES)
-    dtype = _compute_dtype(device)
+    dtype = dtype or compute_dtype(device)
+    packed = packed_as(base)
     several = device == "cuda" and torch.cuda.device_count() > 1
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=_packed_config(base, dtype) if packed else None,
             dtype=dtype,
             device_map="auto" if several else {"": device},
-            quantization_config=own or _quantization(resolve_quantize(quantize, device), dtype),
+            quantization_config=None if packed else own or _quantization(resolve_quantize(quantize, device), dtype),
             use_safetensors=True,
             trust_remote_code=False,
         )
@@ -148,6 +165,10 @@ def load_base(
         raise MoloraError(f"The base model {base} cannot be loaded: {error}") from error
     if quantize == "auto":
         fast.allow_packing(model)
+    if packed:  # transformers leaves the rest of such a base in the dtype it was saved in
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
     return model, tokenizer
 
 
@@ -171,7 +192,8 @@ def resolve_quantize(quantize: str, device: str) -> str:
     return quantize
 
 
-def _compute_dtype(device: str) -> torch.dtype:
+def compute_dtype(device: str) -> torch.dtype:
+    """What a base is computed in, and kept in where it is not quantized."""
     if not device.startswith("cuda"):
         return torch.float32  # few CPUs have fast bf16 arithmetic
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -183,7 +205,7 @@ def _quantization(quantize: str, compute: torch.dtype) -> BitsAndBytesConfig | N
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute,
+            bnb_4bitcompute_dtype=compute,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if quantize == "8bit" else None
 
@@ -192,9 +214,11 @@ def _base_folder(base: str, files: tuple[str, ...]) -> Path:
     return demo_base() if base == DEMO else folder_of(base, files)
 
 
-def _base_of(checkpoint: Checkpoint) -> str:
+def base_of(checkpoint: Checkpoint) -> str:
     """The base that the checkpoint names. Released ones may name a folder of their author's machine."""
     name = checkpoint.config.base
+    if name == OWN_BASE and (checkpoint.folder / OWN_BASE).is_dir():
+        return str(checkpoint.folder / OWN_BASE)
     if name == DEMO or is_hub_id(name) or (Path(name).is_dir() and name):
         return name
     if match := re.search(r"(Qwen1\.5-[\d.]+B(?:-Chat)?)/?$", name):
@@ -205,7 +229,7 @@ def _base_of(checkpoint: Checkpoint) -> str:
     )
 
 
-def _check_base(checkpoint: Checkpoint, base: str) -> None:
+def check_base(checkpoint: Checkpoint, base: str) -> None:
     """Raises MoloraError if the base is of another kind or size, knowing only its config.json."""
     config = _config_of(base)
     for key in ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"):
@@ -216,6 +240,22 @@ def _check_base(checkpoint: Checkpoint, base: str) -> None:
                 f"{found}. Give the right one with --base (the checkpoint names {checkpoint.config.base!r})."
             )
     check_fit(checkpoint, wrap(_without_weights(config), checkpoint.config))
+
+
+def packed_as(base: str) -> Literal["4bit", "8bit"] | None:
+    """How bitsandbytes packed a base before it was saved; None: it was not. It is never packed twice."""
+    settings = getattr(_config_of(base), "quantization_config", None) or {}
+    if settings.get("quant_method") != "bitsandbytes":
+        return None
+    return "4bit" if settings.get("load_in_4bit") else "8bit"
+
+
+def _packed_config(base: str, dtype: torch.dtype) -> Any:
+    """Of a base packed elsewhere, to be computed in what this device is good at."""
+    config = _config_of(base)
+    if config.quantization_config.get("load_in_4bit"):
+        config.quantization_config["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+    return config
 
 
 def skeleton(base: str) -> Any:

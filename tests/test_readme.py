@@ -13,6 +13,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from molora.bench.report import section
+from molora.report import replaced
 from molora.tasks import TASKS
 from molora.tasks.task import Family
 
@@ -70,3 +72,9 @@ def test_it_counts_the_tasks_right() -> None:
     families = {task.family for task in TASKS.values()}
     assert f"{len(TASKS)} tasks in five families ({', '.join(get_args(Family))})" in " ".join(README.split())
     assert families == set(get_args(Family))
+
+
+def test_what_it_says_of_speed_is_in_the_committed_results() -> None:
+    reports = [json.loads(path.read_text()) for path in sorted((ROOT / "assets").glob("bench*.json"))]
+    assert reports, "python -m molora.bench writes them"
+    assert replaced(README, "speed", section(reports)) == README

@@ -24,6 +24,7 @@ from molora.loading import load
 from viz.figures.atlas import task_map
 from viz.figures.loss_curve import loss_curve
 from viz.figures.results import suite_results
+from viz.figures.speed import speed
 from viz.serve import launch
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -48,6 +49,8 @@ def main() -> None:
         _atlas(browser, atlas, ASSETS / "pictures" / "atlas.png")
         if (results := ASSETS / "results.json").exists():
             _figure(browser, suite_results(json.loads(results.read_text())), 420, ASSETS / "pictures" / "results.png")
+        if (measured := ASSETS / "bench.json").exists():
+            _figure(browser, speed(json.loads(measured.read_text())), 360, ASSETS / "pictures" / "speed.png")
         browser.close()
 
 

@@ -1,0 +1,101 @@
+"""`python -m molora.bench`: speed, memory and what they are measured against, as ratios from one run."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molora.bench.report import section, table
+from molora.bench.run import run
+from molora.errors import MoloraError
+from molora.loading import DEMO, QUANTIZE
+from molora.report import replaced
+from molora.shapes import SHAPES
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m molora.bench", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--model", default=DEMO, help="hub id, folder, or 'demo'")
+    what.add_argument(
+        "--shape",
+        choices=(DEMO, *SHAPES),
+        help="'demo', or a released size with random weights made on the device; nothing is downloaded",
+    )
+    what.add_argument(
+        "--all-shapes",
+        nargs="*",
+        choices=SHAPES,
+        metavar="SHAPE",
+        help="several sizes, one after the other; without names 1.8B, 7B and 14B",
+    )
+    parser.add_argument("--base", help="hub id or folder of the base; default: the one the checkpoint names")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="auto", help="of the base; auto: 4bit on CUDA")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and jobs: under 50 s for the demo on a CPU")
+    parser.add_argument("--json", type=Path, help="file for the report")
+    parser.add_argument(
+        "--readme", type=Path, help="Markdown file whose part on speed is made anew from all bench*.json beside --json"
+    )
+    args = parser.parse_args(argv)
+    if args.readme and not args.json:
+        parser.error("--readme needs --json, the file that it is made from")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arguments(argv)
+    try:
+        report = _all(args) if args.all_shapes is not None else _one(args.shape or args.model, args)
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if args.readme:
+            write_readme(args.readme, args.json.parent)
+    except (MoloraError, OSError) as error:
+        print(f"molora.bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_readme(readme: Path, folder: Path) -> None:
+    """Makes the part on speed anew from every `bench*.json` in the folder. Raises MoloraError without its marks."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("bench*.json"))]
+    readme.write_text(replaced(readme.read_text(encoding="utf-8"), "speed", section(reports)), encoding="utf-8")
+
+
+def _one(model: str, args: argparse.Namespace) -> dict[str, Any]:
+    report = run(model, args.base, args.quantize, args.device, args.quick)
+    print(table(report), flush=True)
+    return report
+
+
+def _all(args: argparse.Namespace) -> dict[str, Any]:
+    """A size that does not fit is told and left out."""
+    shapes = {}
+    for name in args.all_shapes or ("MING-MOE-1.8B", "MING-MOE-7B", "MING-MOE-14B"):
+        try:
+            shapes[name] = _one(name, args)
+        except torch.OutOfMemoryError:
+            print(f"{name} does not fit on {args.device}; left out.", file=sys.stderr)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        if args.json and shapes:  # what is done is kept
+            args.json.write_text(json.dumps({"shapes": shapes}, indent=2) + "\n", encoding="utf-8")
+    if not shapes:
+        raise MoloraError(f"None of the sizes fits on {args.device}. Try --quantize 4bit, or --shape MING-MOE-1.8B.")
+    return {"shapes": shapes}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

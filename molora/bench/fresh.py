@@ -1,0 +1,67 @@
+"""`python -m molora.bench.fresh`: loads a model and answers once in a process of its own; a line of JSON.
+
+On its own, so that the peak of memory and the first token are those of a program that does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+QUESTION = "What are the symptoms of asthma, and when should I see a doctor about it?"
+
+
+def fresh(model: str, base: str | None, quantize: str, device: str) -> dict[str, Any]:
+    """Seconds to load and to the first token, bytes at most. Raises MoloraError with what the process said."""
+    from molora.errors import MoloraError
+
+    command = [sys.executable, "-m", "molora.bench.fresh", model, base or "", quantize, device]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MoloraError((done.stderr.strip().splitlines() or ["The process that loads the model died."])[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def first_token_seconds(engine: Any) -> float:
+    started = time.perf_counter()
+    stream = engine.stream([{"role": "user", "content": QUESTION}], max_new_tokens=1)
+    next(stream)
+    seconds = time.perf_counter() - started
+    stream.close()
+    return seconds
+
+
+def main() -> int:
+    from molora.bench.memory import peak_device_bytes, peak_host_bytes
+    from molora.errors import MoloraError
+    from molora.loading import Quantize, load
+
+    model, base, quantize, device = sys.argv[1:]
+    before, started = peak_host_bytes(), time.perf_counter()
+    try:
+        engine = load(model, base or None, cast(Quantize, quantize), device)
+    except MoloraError as error:
+        print(error, file=sys.stderr)
+        return 1
+    loaded = time.perf_counter() - started
+    loading = peak_host_bytes()
+    first = first_token_seconds(engine)
+    found = {
+        "load_seconds": round(loaded, 2),
+        "first_token_seconds": round(first, 3),
+        "peak_host_bytes_before_loading": before,
+        "peak_host_bytes_loading": loading,
+        "peak_host_bytes": peak_host_bytes(),
+        "peak_device_bytes": peak_device_bytes(),
+    }
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Systems take turns, so that whatever else the machine does falls on all of them alike.
+
+Each ratio is the median over the rounds of a ratio within one round. Axes: N tokens of a pass, S tokens read so far.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from molora.bench.systems import System
+from molora.reading import Reading
+from molora.trace import PROMPT
+
+CONTEXT = 50
+"""Tokens read before the first token of decode."""
+TURN = 4
+"""Tokens that a system reads before the next one has its turn."""
+BATCH = 8
+
+Turn = Callable[[], float]
+"""Does one turn's work; seconds per pass."""
+Seconds = dict[str, list[float]]
+"""System -> seconds in each round."""
+
+
+class Effort(NamedTuple):
+    """How long a job goes on: rounds until the seconds are spent, but not fewer nor more than that."""
+
+    seconds: float
+    least: int
+    most: int
+
+
+def interleaved(title: str, turns: Mapping[str, Turn], effort: Effort, warm: int = 1) -> Seconds:
+    """Rounds in which each system has one turn; `warm` rounds before them are left out.
+
+    Without any, the first system alone has a turn ahead: it would pay for the memory that the others find there.
+    """
+    times: Seconds = {name: [] for name in turns}
+    if not warm:
+        next(iter(turns.values()))()
+    started = time.perf_counter()
+    with tqdm(total=effort.most, desc=title) as bar:
+        for number in range(-warm, effort.most):
+            if number >= effort.least and time.perf_counter() - started > effort.seconds:
+                break
+            for name, turn in turns.items():
+                seconds = turn()
+                if number >= 0:
+                    times[name].append(seconds)
+            bar.update(number >= 0)
+    return times
+
+
+def ratio(seconds: Seconds, over: str, under: str) -> float | None:
+    """Median of the ratios within a round; None if one of the two was not measured."""
+    if not seconds.get(over) or not seconds.get(under):
+        return None
+    return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
+
+
+def prefill_turns(systems: Mapping[str, System], length: int) -> dict[str, Turn]:
+    """Reads a prompt of `length` tokens."""
+    ids = tokens(systems, length)
+
+    def turn(system: System) -> Turn:
+        def read() -> float:
+            reading = system.reading(length)
+            with reading.recording():
+                return _timed(reading, ids)
+
+        return read
+
+    return {name: turn(system) for name, system in systems.items()}
+
+
+def decode_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
+    """Reads one token more, `TURN` times, after `CONTEXT` tokens; there is room for `rounds` turns."""
+    ids = tokens(systems, CONTEXT + rounds * TURN)
+
+    def turn(system: System) -> Turn:
+        reading = system.reading(len(ids))
+        with reading.recording():
+            _timed(reading, ids[:CONTEXT])
+        rest = iter(ids[CONTEXT:])
+
+        def read() -> float:
+            with reading.recording():  # systems share one model: each one's hooks are on in its turn alone
+                return sum(_timed(reading, [next(rest)]) for _ in range(TURN)) / TURN
+
+        return read
+
+    return {name: turn(system) for name, system in systems.items()}
+
+
+def batch_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
+    """Reads one token more of each of `BATCH` conversations, in one pass, as the engine answers several at once."""
+    ids = tokens(systems, CONTEXT)
+
+    def turn(system: System) -> Turn:
+        reading = system.reading(BATCH * (CONTEXT + rounds))
+        owner = torch.arange(BATCH).repeat_interleave(CONTEXT)  # [S]
+        place = torch.arange(CONTEXT).repeat(BATCH)  # [S]
+        with reading.recording():
+            _read_batch(reading, system, ids * BATCH, owner, place, owner, place)
+
+        def read() -> float:
+            nonlocal owner, place
+            new, at = torch.arange(BATCH), torch.full((BATCH,), int(place[-1]) + 1)  # [N], [N]
+            owner, place = torch.cat([owner, new]), torch.cat([place, at])
+            with reading.recording():
+                return _read_batch(reading, system, ids[:BATCH], new, at, owner, place)
+
+        return read
+
+    return {name: turn(system) for name, system in systems.items() if system.grid.uses_cache}
+
+
+def tokens(systems: Mapping[str, System], count: int) -> list[int]:
+    """Any tokens will do: the time to read one does not hang on which it is."""
+    vocabulary: int = next(iter(systems.values())).model.config.vocab_size
+    return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+def _timed(reading: Reading, ids: Sequence[int]) -> float:
+    started = time.perf_counter()
+    for logits in reading.prefill(ids, [PROMPT] * len(ids)):
+        _wait(logits)
+    return time.perf_counter() - started
+
+
+def _read_batch(
+    reading: Reading,
+    system: System,
+    ids: Sequence[int],
+    owner: Tensor,
+    place: Tensor,
+    owners: Tensor,
+    places: Tensor,
+) -> float:
+    """Seconds to read tokens of several conversations; `owners` and `places` are those of all tokens so far."""
+    weight = system.model.get_input_embeddings().weight
+    unseen = ~((owner[:, None] == owners) & (places <= place[:, None]))  # [N, S]
+    mask = torch.zeros(unseen.shape, dtype=weight.dtype).masked_fill_(unseen, torch.finfo(weight.dtype).min)
+    mask, positions = mask[None, None].to(weight.device), place[None].to(weight.device)
+    blank, phase = [""] * len(ids), [PROMPT] * len(ids)
+    last = torch.arange(len(ids) - BATCH, len(ids), device=weight.device)
+    started = time.perf_counter()
+    _wait(reading.read_placed(ids, blank, phase, position_ids=positions, attention_mask=mask, logits_to_keep=last))
+    return time.perf_counter() - started
+
+
+def _wait(logits: Tensor) -> None:
+    if logits.is_cuda:
+        torch.cuda.synchronize(logits.device)

@@ -1,0 +1,165 @@
+"""One run: loads or makes the systems, lets them take turns at every job, and puts all of it into one report."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, NamedTuple
+
+from molora.bench import measuring
+from molora.bench.fresh import first_token_seconds, fresh
+from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
+from molora.bench.machine import machine
+from molora.bench.made import made_base, made_engine
+from molora.bench.measuring import CONTEXT, TURN, Effort, Seconds, Turn, interleaved, ratio
+from molora.bench.memory import bytes_a_token, copy_bytes_a_second, peak_device_bytes, peak_host_bytes
+from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, missing, systems_of
+from molora.engine import Engine
+from molora.loading import Quantize, load, load_base, resolve_device, resolve_quantize
+from molora.shapes import SHAPES
+
+PAIRS = {
+    "molora_over_base": (MOLORA, BASE),
+    "recording_on_over_off": (RECORDED, MOLORA),
+    "loop_over_molora": (LOOP, MOLORA),
+    "lora_over_base": (LORA, BASE),
+    "molora_over_lora": (MOLORA, LORA),
+    "xlora_over_molora": (XLORA, MOLORA),
+    "speed_over_llamacpp": (LLAMACPP, MOLORA),
+}
+"""Name of a ratio of times -> the two systems. The last is one of speeds: llama.cpp's time by MoLoRA's."""
+
+FULL = {
+    "decode": Effort(40, 10, 100),
+    "decode_batch8": Effort(25, 5, 60),
+    "prefill32": Effort(15, 3, 60),
+    "prefill512": Effort(60, 2, 30),
+    "prefill4096": Effort(30, 1, 10),
+}
+QUICK = {
+    "decode": Effort(5, 3, 40),
+    "decode_batch8": Effort(2, 2, 20),
+    "prefill32": Effort(2, 2, 20),
+    "prefill512": Effort(4, 1, 9),
+}
+
+
+class Subject(NamedTuple):
+    """What is measured, loaded."""
+
+    engine: Engine
+    base: Any
+    fresh: dict[str, Any]
+    """Of a program that only loads and answers; without loading times for weights made on the spot"""
+
+
+def run(
+    model: str, base: str | None = None, quantize: Quantize = "auto", device: str = "auto", quick: bool = False
+) -> dict[str, Any]:
+    """The report. `model`: hub id, folder, "demo", or a name of `SHAPES`, whose weights are then made at random.
+
+    Raises MoloraError for what cannot be loaded.
+    """
+    device = resolve_device(device)
+    precision = resolve_quantize(quantize, device)
+    started = time.perf_counter()
+    subject = _made(model, precision, device) if model in SHAPES else _loaded(model, base, quantize, device)
+    bandwidth = copy_bytes_a_second(device)
+    seconds: dict[str, Seconds] = {}
+    with (
+        systems_of(subject.engine, subject.base, xlora=not quick) as systems,
+        llama_of(model, max(512, CONTEXT + 101 * TURN), device) as llama,
+    ):
+        efforts = QUICK if quick else FULL
+        room = subject.engine.info.context_length
+        for job, effort in efforts.items():
+            turns = _turns(job, effort, systems, room, llama)
+            if turns:
+                seconds[job] = interleaved(job, turns, effort, warm=int(effort.least > 1))
+        absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
+        needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
+    info = subject.engine.info
+    return {
+        "date": date.today().isoformat(),
+        "machine": machine(device),
+        "model": model,
+        "weights": "random, in the released layout" if model in SHAPES else "as loaded",
+        "quantization": precision,
+        "precision": info.precision,
+        "quick": quick,
+        **subject.fresh,
+        "run_peak_host_bytes": peak_host_bytes(),
+        "run_peak_device_bytes": peak_device_bytes(),
+        "run_seconds": round(time.perf_counter() - started, 1),
+        "rounds": {job: len(times[BASE]) for job, times in seconds.items()},
+        "milliseconds": _medians(seconds),
+        "ratios": _ratios(seconds),
+        "bandwidth": _bandwidth(bandwidth, needed, seconds.get("decode", {})),
+        "missing": absent,
+    }
+
+
+def _loaded(model: str, base: str | None, quantize: Quantize, device: str) -> Subject:
+    alone = fresh(model, base, quantize, device)
+    engine = load(model, base, quantize, device)
+    bare, _ = load_base(engine.info.base, quantize, device)
+    return Subject(engine, bare.eval(), alone)
+
+
+def _made(name: str, precision: str, device: str) -> Subject:
+    started = time.perf_counter()
+    base = made_base(SHAPES[name], precision, device)
+    engine = made_engine(SHAPES[name], base, precision, device, name)
+    made = round(time.perf_counter() - started, 2)
+    held = peak_device_bytes()
+    first_token_seconds(engine)  # warms up
+    first = round(first_token_seconds(engine), 3)
+    alone = {"load_seconds": None, "made_seconds": made, "first_token_seconds": first}
+    return Subject(engine, base, alone | {"peak_device_bytes_making": held, "peak_device_bytes": peak_device_bytes()})
+
+
+def _turns(job: str, effort: Effort, systems: Mapping[str, System], room: int, llama: Any) -> dict[str, Turn]:
+    """One turn for each system that takes part; none where the job is longer than the model reads."""
+    rounds = effort.most + 1
+    if job != "prefill32":  # X-LoRA reads everything anew for each token, through all experts, twice: it gets one job
+        systems = {name: system for name, system in systems.items() if name != XLORA}
+    if job == "decode":
+        turns = measuring.decode_turns(systems, rounds)
+        if llama:
+            turns[LLAMACPP] = llama.decode_turn(measuring.tokens(systems, CONTEXT + rounds * TURN))
+        return turns
+    if job == "decode_batch8":
+        return measuring.batch_turns(systems, rounds)
+    length = int(job.removeprefix("prefill"))
+    if length > room:
+        return {}
+    few = {name: system for name, system in systems.items() if length <= 512 or name in (BASE, MOLORA, RECORDED)}
+    turns = measuring.prefill_turns(few, length)
+    if llama and length == 512:
+        turns[LLAMACPP] = llama.prefill_turn(measuring.tokens(systems, length))
+    return turns
+
+
+def _medians(seconds: dict[str, Seconds]) -> dict[str, dict[str, float]]:
+    return {
+        job: {name: round(1000 * statistics.median(times), 3) for name, times in by_system.items()}
+        for job, by_system in seconds.items()
+    }
+
+
+def _ratios(seconds: dict[str, Seconds]) -> dict[str, float | None]:
+    """`decode_molora_over_base` and so on; null where one of the two was not measured."""
+    found = {
+        f"{job}_{name}": ratio(by_system, *pair) for job, by_system in seconds.items() for name, pair in PAIRS.items()
+    }
+    return {name: None if value is None else round(value, 3) for name, value in found.items()}
+
+
+def _bandwidth(copied: float, needed: dict[str, int], decode: Seconds) -> dict[str, Any]:
+    """The share of the memory's speed that decode at batch 1 reaches."""
+    shares = {
+        name: round(count / statistics.median(decode[name]) / copied, 3) for name, count in needed.items() if decode
+    }
+    return {"copy_gb_a_second": round(copied / 1e9, 1), "bytes_a_token": needed, "share": shares}

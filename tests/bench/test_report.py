@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from molora.bench.report import JOBS, section, table
+from tests.made_bench import made_bench
+
+
+def rows(text: str) -> dict[str, list[list[str]]]:
+    """First cell -> the others, of each row that begins so."""
+    found: dict[str, list[list[str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            found.setdefault(first, []).append(cells)
+    return found
+
+
+def test_the_table_holds_times_and_ratios_and_leaves_out_what_was_not_measured() -> None:
+    text = table(made_bench())
+    found = rows(text)
+    assert found["milliseconds"] == [
+        ["base alone", "MoLoRA", "MoLoRA, recorded", "loop over experts", "llama.cpp, base"]
+    ]
+    assert found[JOBS["decode"]] == [["10.0", "12.0", "13.0", "20.0", "5.0"], ["1.20", "1.67", "", "0.42"]]
+    assert found[JOBS["prefill4096"]][0] == ["1000.0", "1250.0", "", "", ""]
+    assert text.startswith("demo in float32 on A <fast> one, 2 threads, torch 2.9, 2026-01-02")
+    assert "Loaded in 3.2 s; first token after 0.50 s; at most 1.50 GiB on the host; decode reads" in text
+    assert "at 40% of the speed at which memory is copied (20 GB/s), the base alone at 50%." in text
+
+
+def test_the_section_holds_every_shape_and_says_where_a_gpu_is_lacking() -> None:
+    cpu, gpu = made_bench(), made_bench("cuda card") | {"model": "MING-MOE-7B", "weights": "random"}
+    assert section([cpu]).startswith(table(cpu))
+    assert "No GPU was at hand" in section([cpu])
+    both = section([cpu, {"shapes": {"MING-MOE-7B": gpu}}])
+    assert table(cpu) in both
+    assert table(gpu) in both
+    assert "No GPU was at hand" not in both
+    assert "other work" not in both
+    cpu["machine"] |= {"load": 4.5}
+    assert "On 2026-01-02 that machine had other work as well (a load of 4.5 on 2 cores)" in section([cpu])
+    assert "MING-MOE-7B (weights random) in float32 on cuda card, A <fast> one" in both

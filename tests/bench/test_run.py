@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import pytest
+import torch
+
+from molora.bench import run as running
+from molora.bench.__main__ import arguments, main, write_readme
+from molora.bench.made import made_base, made_engine
+from molora.bench.measuring import Effort
+from molora.bench.memory import bytes_a_token, copy_bytes_a_second
+from molora.bench.report import section, table
+from molora.errors import MoloraError
+from molora.shapes import SHAPES
+from tests.tiny_shape import TINY
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
+
+RATIOS = (
+    "decode_molora_over_base",
+    "prefill512_molora_over_base",
+    "prefill512_loop_over_molora",
+    "decode_recording_on_over_off",
+    "prefill512_recording_on_over_off",
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUICK", "FULL"):
+        monkeypatch.setattr(running, name, dict.fromkeys(getattr(running, name), Effort(0, 1, 2)))
+    for name in ("MING-MOE-1.8B", "MING-MOE-7B", "MING-MOE-14B"):
+        monkeypatch.setitem(SHAPES, name, TINY)
+    monkeypatch.setattr(running, "copy_bytes_a_second", lambda device: copy_bytes_a_second(device, 1000))
+
+
+def test_a_folder_is_loaded_measured_and_reported(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", str(checkpoint), "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 0
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert all(report["ratios"][name] > 0 for name in RATIOS)
+    for job in ("decode", "prefill512"):
+        assert report["ratios"][f"{job}_speed_over_llamacpp"] is None
+    assert report["missing"]["llamacpp"] == "no GGUF of this model is at hand"
+    assert report["quantization"] == "none"
+    assert set(report["milliseconds"]) == {"decode", "decode_batch8", "prefill32", "prefill512"}, (
+        "it reads 1,024 tokens"
+    )
+    assert report["load_seconds"] > 0
+    assert report["first_token_seconds"] > 0
+    assert report["peak_host_bytes"] >= report["peak_host_bytes_loading"] > 10**7
+    assert report["machine"]["cores"] >= 1
+    assert report["machine"]["versions"]["torch"] == torch.__version__
+    said = capsys.readouterr().out
+    assert said.strip() == table(report).strip()
+    assert f"| one token more | {report['milliseconds']['decode']['base']:.1f} |" in said
+
+
+@pytest.mark.parametrize("quantize", ["none", "4bit"])
+def test_all_shapes_are_made_and_measured_in_one_call(quantize: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench-shapes.json"
+    (tmp_path / "README.md").write_text("a\n<!-- speed:begin -->\n<!-- speed:end -->\nz\n")
+    given = ["--device", "cpu", "--quick", "--quantize", quantize, "--all-shapes"]
+    assert main([*given, "--json", str(path), "--readme", str(tmp_path / "README.md")]) == 0
+    report = json.loads(path.read_text())
+    assert list(report["shapes"]) == ["MING-MOE-1.8B", "MING-MOE-7B", "MING-MOE-14B"]
+    for one in report["shapes"].values():
+        assert all(one["ratios"][name] > 0 for name in RATIOS)
+        assert one["weights"] == "random, in the released layout"
+        assert one["quantization"] == quantize
+    text = (tmp_path / "README.md").read_text()
+    assert text == f"a\n<!-- speed:begin -->\n{section([report])}\n<!-- speed:end -->\nz\n"
+    assert "MING-MOE-14B" in text
+    assert "No GPU was at hand" in text
+
+
+@pytest.mark.parametrize(
+    ("quantize", "kind"), [("none", torch.nn.Linear), ("4bit", bnb.nn.Linear4bit), ("8bit", bnb.nn.Linear8bitLt)]
+)
+def test_weights_made_on_the_device_are_packed_and_shared(quantize: str, kind: type) -> None:
+    base = made_base(TINY, quantize, "cpu")
+    engine = made_engine(TINY, base, quantize, "cpu", "tiny")
+    assert type(base.model.layers[0].mlp.up_proj) is kind
+    packed: Any = base.model.layers[0].mlp.up_proj
+    if quantize == "4bit":  # before any pass: bitsandbytes repacks the weights for the CPU at the first one
+        state = packed.weight.quant_state
+        assert (state.quant_type, state.nested) == ("nf4", True)
+    assert engine.model.model.layers[0].mlp.up_proj.base_layer is base.model.layers[0].mlp.up_proj
+    assert not any(tensor.is_meta for tensor in (*engine.model.parameters(), *engine.model.buffers()))
+    step = engine.answer([{"role": "user", "content": "Hm?"}], max_new_tokens=3)
+    assert step.trace.router_logits.shape[1:] == (TINY.layers, 3, TINY.experts)
+
+
+def test_a_token_reads_the_linears_the_head_and_its_own_experts() -> None:
+    base = made_base(TINY, "none", "cpu")
+    engine = made_engine(TINY, base, "none", "cpu", "tiny")
+    head = TINY.vocabulary * TINY.hidden
+    small = TINY.layers * 5 * TINY.hidden + TINY.hidden
+    assert bytes_a_token(base) == 4 * (TINY.linear_weights + head + small)
+    tokens_own = bytes_a_token(engine.model) - bytes_a_token(base)
+    experts = sum(TINY.rank * 8 * (o + i) for name, (o, i) in TINY.linears().items() if "mlp" in name) * TINY.layers
+    assert tokens_own == 4 * (TINY.adapter_weights - experts + experts * 2 // 8)
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "/nowhere/at/all", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    assert "neither a folder here nor a hub id" in said
+
+
+def test_arguments() -> None:
+    assert arguments(["--device", "cuda", "--all-shapes"]).all_shapes == []
+    assert arguments(["--all-shapes", "MING-MOE-4B"]).all_shapes == ["MING-MOE-4B"]
+    with pytest.raises(SystemExit):
+        arguments(["--readme", "README.md"])
+    with pytest.raises(SystemExit):
+        arguments(["--shape", "demo", "--all-shapes"])
+
+
+def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(MoloraError, match="<!-- speed:begin -->"):
+        write_readme(tmp_path / "README.md", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "nothing"
