@@ -2,7 +2,7 @@
 const scroller = element.querySelector(".scroller");
 let atEnd = true;
 let rest = 0;
-let walking = false; // the focus is in the strip, and comes back when its buttons are made anew
+let walking = false; // the focus is in the strip
 
 function mark(row) {
   window.molora?.choose({ row, layer: null, name: null });
@@ -68,9 +68,14 @@ function show(button) {
 scroller.addEventListener("scroll", () => {
   atEnd = scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 12;
 });
+// The page changes the buttons it has into others, so the focus would stay at a place and not with the token.
+new MutationObserver(() => {
+  const active = document.activeElement;
+  const here = active === document.body || (element.contains(active) && active.matches("button[data-t]"));
+  if (walking && here) element.querySelector("[aria-pressed]")?.focus({ preventScroll: true });
+}).observe(element, { childList: true, subtree: true });
 watch("value", () => {
   const pressed = element.querySelector("[aria-pressed]");
-  if (walking && !element.contains(document.activeElement)) pressed?.focus({ preventScroll: true });
   if (pressed && document.body.classList.contains("windowed")) show(pressed);
   else if (atEnd && !element.contains(document.activeElement)) scroller.scrollTop = scroller.scrollHeight;
 });

@@ -213,9 +213,9 @@ def test_a_cell_of_the_comparison_chooses_the_first_runs_token(page: Page) -> No
 
 def test_the_window_follows_a_growing_answer_until_it_is_moved(page: Page, fake: FakeEngine) -> None:
     page.click("#clear")
-    fake.play(answer=[" word"] * 900, seconds_a_token=0.004)
-    ask(page, "Go on and on")
-    page.wait_for_function("() => Number(document.querySelector('#strip button[data-t]')?.dataset.t) >= 60")
+    fake.play(answer=[" word"] * 900, seconds_a_token=0.03)
+    ask(page, " why" * 400)
+    page.wait_for_function("() => document.querySelector('#strip button[data-t]')?.dataset.t === '240'")
     page.get_by_role("button", name="First tokens").click()
     page.wait_for_function("() => document.querySelector('#strip button[data-t]').dataset.t === '0'")
     page.wait_for_timeout(1000)
