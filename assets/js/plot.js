@@ -28,6 +28,10 @@ function draw() {
     return;
   }
   const { data, layout } = JSON.parse(props.value);
+  for (const part of data) {
+    // Each token's text comes once and stands for all layers.
+    if (part.type === "heatmap" && part.text?.length === 1) part.text = part.y.map(() => part.text[0]);
+  }
   if (document.body.classList.contains("dark")) layout.template = DARK;
   [layout.width, layout.height] = size;
   if (touch) layout.dragmode = false; // a finger on the figure scrolls the page

@@ -33,6 +33,7 @@ def routing_map(
     offset: int = 0,
     length: int | None = None,
     hover: bool = True,
+    texts_once: bool = False,
     height: int = 360,
 ) -> go.Figure:
     """Draws `trace` [T, L, P, ...]; narrow layers and projections with `trace.select`.
@@ -40,6 +41,7 @@ def routing_map(
     offset: the number of the first row, where `trace` is a part of a longer one; all other rows count from 0 there.
     length: how many tokens the axis holds, so that nothing moves while an answer grows (default: those there are).
     hover: whether each cell carries its picked experts, their weights and its entropy; leave it out while streaming.
+    texts_once: one row of texts in each block, for a page that repeats it for every layer itself.
     selected: a row to mark; place: layer and projection of the cell to mark in it. Raises nothing for an empty trace;
     it says so in the figure.
     """
@@ -84,7 +86,7 @@ def routing_map(
                 "xaxis": "x",
                 "yaxis": f"y{number}",
                 "name": short(projection),
-                **_hover(trace, block, hover),
+                **_hover(trace, block, hover, 1 if texts_once else trace.num_layers),
             }
         )
         top = 1 - block / blocks
@@ -154,7 +156,7 @@ def weight_level(weights: NDArray[Any], top_k: int, levels: int) -> NDArray[Any]
     return np.clip((share * levels).astype(np.int64), 0, levels - 1)
 
 
-def _hover(trace: RoutingTrace, block: int, hover: bool) -> dict[str, Any]:
+def _hover(trace: RoutingTrace, block: int, hover: bool, text_rows: int) -> dict[str, Any]:
     """Percentages in one byte each [L, T, 2K + 1]; the token's text comes with it."""
     if not hover:
         return {"hoverinfo": "none"}
@@ -168,7 +170,7 @@ def _hover(trace: RoutingTrace, block: int, hover: bool) -> dict[str, Any]:
     row = [escape(visible(text)) for text in trace.token_text]
     return {
         "customdata": np.ascontiguousarray(cells.astype(kind)),
-        "text": [row] * trace.num_layers,
+        "text": [row] * text_rows,
         "hovertemplate": f"<b>%{{text}}</b> · token %{{x}}<br>layer %{{y}}, {escape(short(trace.projections[block]))}"
         f"<br>{picks}<br>entropy %{{customdata[{2 * top_k}]}} % of uniform<extra></extra>",
     }

@@ -46,7 +46,7 @@ class MapPanel:
 
     def draw(self, session: Session, streaming: bool, with_map: bool = True) -> list[Any]:
         """with_map: False leaves the map on the screen as it is; the browser moves the marks in it."""
-        figure = packed(self.figure(session, streaming)) if with_map else gr.skip()
+        figure = packed(self.figure(session, streaming, texts_once=True)) if with_map else gr.skip()
         row, trace = session.selected, session.trace
         if row is None or trace is None:
             return [figure, "", packed(blank("", GLANCE_HEIGHT)), gr.update(visible=False)]
@@ -65,7 +65,7 @@ class MapPanel:
         return gr.update(visible=True, value=f"Switch off expert {expert} in layer {layer}, {short(projection)}")
 
     @staticmethod
-    def figure(session: Session, streaming: bool) -> go.Figure:
+    def figure(session: Session, streaming: bool, texts_once: bool = False) -> go.Figure:
         """The map alone. While streaming, cells carry no hover texts and the axis keeps its length."""
         if session.trace is None:
             return blank("Ask something: the routing of every token appears here.", MAP_HEIGHT)
@@ -76,6 +76,7 @@ class MapPanel:
             colour=view.colour,
             show=view.show,
             hover=not streaming,
+            texts_once=texts_once,
             height=MAP_HEIGHT,
             selected=session.chosen if streaming else session.selected,
             place=session.edits.place,
