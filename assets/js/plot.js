@@ -22,8 +22,7 @@ function reset() {
 }
 
 function draw() {
-  const size = [plot.clientWidth, plot.clientHeight];
-  if (!props.value || !size[0]) {
+  if (!props.value || !plot.clientWidth) {
     shown = [0, 0]; // a hidden tab has no width; the ResizeObserver draws it when it opens
     return;
   }
@@ -32,6 +31,10 @@ function draw() {
     // Each token's text comes once and stands for all layers.
     if (part.type === "heatmap" && part.text?.length === 1) part.text = part.y.map(() => part.text[0]);
   }
+  // A figure of many rows keeps them apart, and its tab scrolls.
+  const least = layout.meta?.least ?? 0;
+  for (const box of [plot, element.closest(".block")]) box.style.minHeight = least ? `${least}px` : "";
+  const size = [plot.clientWidth, plot.clientHeight];
   if (document.body.classList.contains("dark")) layout.template = DARK;
   [layout.width, layout.height] = size;
   if (touch) layout.dragmode = false; // a finger on the figure scrolls the page
@@ -40,9 +43,6 @@ function draw() {
     for (const axis in asked) if (zoomed(axis)) layout[axis].range = [...plot._fullLayout[axis].range];
   }
   layout.shapes = marks(data, layout);
-  // A figure of many rows keeps them apart, and its tab scrolls.
-  for (const box of [plot, element.closest(".block")]) box.style.minHeight = layout.meta?.least ? `${layout.meta.least}px` : "";
-  layout.height = Math.max(size[1], layout.meta?.least ?? 0);
   const first = !plot.classList.contains("js-plotly-plot");
   shown = size;
   sent = asked;

@@ -73,7 +73,7 @@ new MutationObserver(() => {
   const active = document.activeElement;
   const here = active === document.body || (element.contains(active) && active.matches("button[data-t]"));
   if (walking && here) element.querySelector("[aria-pressed]")?.focus({ preventScroll: true });
-}).observe(element, { childList: true, subtree: true });
+}).observe(element, { childList: true, subtree: true, attributeFilter: ["data-t"] });
 watch("value", () => {
   const pressed = element.querySelector("[aria-pressed]");
   if (pressed && document.body.classList.contains("windowed")) show(pressed);
