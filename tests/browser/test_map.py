@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from molora.trace import RoutingTrace
 from tests.browser.conftest import PHONE, OpenPage, Tab, opened
-from tests.browser.steps import answered, ask, buttons, click_cell, columns
+from tests.browser.steps import answered, ask, buttons, click_cell, columns, save
 from tests.fakes import FakeEngine, fake_trace
 from viz.window import SIZE
 
@@ -95,6 +96,11 @@ def test_the_window_shows_the_end_and_is_moved_by_buttons_and_overview(page: Pag
     page.wait_for_function("() => document.querySelector('#overview .js-plotly-plot').layout.shapes.at(-1).x0 > 225")
     page.get_by_role("button", name="Last tokens").click()
     expect(page.locator("#found.block")).to_have_text("tokens 460 to 699 of 700")
+
+
+def test_the_picture_that_is_saved_is_the_map(page: Page, tmp_path: Path) -> None:
+    save(page, "svg").save_as(tmp_path / "map.svg")
+    assert "20–29" in (tmp_path / "map.svg").read_text()  # a group of layers, which the overview does not name
 
 
 def test_a_word_split_over_tokens_is_found_and_chosen(page: Page) -> None:
