@@ -135,6 +135,7 @@ def test_a_button_leads_to_the_answer(page: Page) -> None:
 def test_arrow_keys_walk_over_the_map(page: Page) -> None:
     page.click("#to-answer")
     chosen_in_strip(page, 303)
+    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).x0 === 183")
     page.focus("#map .plot")
     page.keyboard.press("ArrowRight")
     assert marked(page, "cell") == [303.5, 304.5]  # before the server has said anything

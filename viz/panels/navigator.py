@@ -16,7 +16,7 @@ from molora.errors import MoloraError
 from viz.assets import js
 from viz.figures.overview import overview
 from viz.figures.style import blank, short
-from viz.panels.events import QUICK
+from viz.panels.events import LATEST
 from viz.panels.notice import Notice
 from viz.panels.plot import plot
 from viz.search import find
@@ -101,10 +101,10 @@ class Navigator:
             return happened
 
         page = [notice.html, *outputs]
-        self.bar.seek(event(sought), state, page, **QUICK)
-        self.bar.answer(event(to_answer), state, page, **QUICK)
-        self.bar.move(event(paged), state, page, **QUICK)
-        self.overview.cell(event(moved_to), state, page, **QUICK)
+        self.bar.seek(event(sought), state, page, **LATEST)
+        self.bar.answer(event(to_answer), state, page, **LATEST)
+        self.bar.move(event(paged), state, page, **LATEST)
+        self.overview.cell(event(moved_to), state, page, **LATEST)
 
 
 def overview_of(session: Session) -> go.Figure:

@@ -19,7 +19,7 @@ from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
 from viz.panels.edit import EditPanel
-from viz.panels.events import QUICK
+from viz.panels.events import LATEST, QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
 from viz.panels.navigator import Navigator, overview_of, paged, word
@@ -147,11 +147,11 @@ class RoutingPanel:
             control.input(self._chosen, [state, *self.controls.inputs], [notice.html, *self.outputs], **QUICK)
         for name, tab in self.tabs.items():
             tab.select(self._opener(name), state, self.outputs, **QUICK)
-        self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
-        self.map.map.cell(self._picked, state, self.outputs, **QUICK)
+        self.strip.strip.pick(self._picked, state, self.outputs, **LATEST)
+        self.map.map.cell(self._picked, state, self.outputs, **LATEST)
         if self.compare.outputs:
-            self.compare.map.cell(self._picked, state, self.outputs, **QUICK)
-        self.map.map.turn(self._paged, state, self.outputs, **QUICK)
+            self.compare.map.cell(self._picked, state, self.outputs, **LATEST)
+        self.map.map.turn(self._paged, state, self.outputs, **LATEST)
         self.navigator.wire(state, notice, self._found, self.outputs)
         self.map.here.click(self._off, state, [notice.html, *self.outputs], **QUICK)
         self.edit.wire(state, notice)
