@@ -99,7 +99,7 @@ def reply(
     messages = session.question()
     if edit is None:
         session.edits.forget()
-    session.trace, session.opened, session.chosen, session.length = None, "", None, None
+    session.trace, session.opened, session.chosen, session.start, session.length = None, "", None, None, None
     turns.append(Turn("assistant", "", aside=edit is not None))
     started = drawn = time.monotonic()
     note = ""

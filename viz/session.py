@@ -9,6 +9,7 @@ from molora.trace import RoutingTrace
 from viz.intervention import Intervention
 from viz.second import Other, Plan
 from viz.view import Shape, View, shown_tokens
+from viz.window import Window, around, window
 
 Role = Literal["user", "assistant", "note"]
 Tab = Literal["map", "token", "load", "edit", "compare", "atlas"]
@@ -50,6 +51,10 @@ class Session:
     """The row the visitor clicked; None follows the last token."""
     expert: int | None = None
     """The expert shown in depth"""
+    start: int | None = None
+    """First row of the window, where the visitor moved it; None follows the end."""
+    drawn: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """What each part of the page was last drawn of: what is the same need not be sent again."""
     length: int | None = None
     """Tokens the map's axis holds while an answer streams, None once it stands."""
     waiting: bool = False
@@ -70,6 +75,21 @@ class Session:
             return self.chosen
         rows = shown_tokens(self.trace, self.view.show).nonzero()[0]
         return int(rows[-1]) if len(rows) else None
+
+    @property
+    def window(self) -> Window:
+        """The rows that the map and the strip show, of those that the view shows."""
+        if self.trace is None:
+            return Window(0, 0, 0, 0)
+        rows = shown_tokens(self.trace, self.view.show).nonzero()[0]
+        low, high = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        return window(low, high, self.start, growing=self.running)
+
+    def choose(self, row: int) -> None:
+        """Chooses a token, and moves the window where it does not show it."""
+        self.chosen = row
+        if not self.window.holds(row):
+            self.start = around(row)
 
     def messages(self) -> list[dict[str, Any]]:
         """What the model reads: turns without notes. A question that got no answer at all is left out."""
@@ -108,7 +128,7 @@ class Session:
         words: whose trace it is.
         """
         self.turns = [turn for turn in self.turns if not turn.opened] + turns
-        self.trace, self.opened, self.chosen, self.length = trace, words, None, None
+        self.trace, self.opened, self.chosen, self.start, self.length = trace, words, None, None, None
         self.other = self.planned = None
         self.edits.forget()
 
@@ -118,7 +138,7 @@ class Session:
 
     def clear(self) -> None:
         """An empty conversation; what the visitor chose to see stays."""
-        self.turns, self.trace, self.opened, self.chosen, self.length = [], None, "", None, None
+        self.turns, self.trace, self.opened, self.chosen, self.start, self.length = [], None, "", None, None, None
         self.other = self.planned = None
         self.edits.forget()
         self.waiting = False

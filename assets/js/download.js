@@ -48,7 +48,7 @@ function save(name, href) {
 }
 
 async function picture(name, format) {
-  const plot = [...document.querySelectorAll(".figure:not(#glance) .js-plotly-plot")].find((one) => one.offsetParent);
+  const plot = [...document.querySelectorAll(".figure .js-plotly-plot")].find((one) => one.offsetParent && !one.closest("#glance, #overview"));
   if (!plot) return;
   const ground = getComputedStyle(document.body).backgroundColor;
   const figure = { data: plot.data, layout: { ...plot.layout, paper_bgcolor: ground } };

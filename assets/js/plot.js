@@ -1,4 +1,4 @@
-// DARK, the dark template, is defined by the page.
+// DARK, the dark template, and KEYS, whether arrows walk over its cells, are defined by the page.
 // One element for the life of the page: Plotly.react changes what differs, so nothing flickers. The reader's zoom is
 // kept here, because Plotly's own uirevision gives it up when an axis grows or, at the end, shrinks to the answer.
 const plot = element.querySelector(".plot");
@@ -22,12 +22,19 @@ function reset() {
 }
 
 function draw() {
-  const size = [plot.clientWidth, plot.clientHeight];
-  if (!props.value || !size[0]) {
+  if (!props.value || !plot.clientWidth) {
     shown = [0, 0]; // a hidden tab has no width; the ResizeObserver draws it when it opens
     return;
   }
   const { data, layout } = JSON.parse(props.value);
+  for (const part of data) {
+    // Each token's text comes once and stands for all layers.
+    if (part.type === "heatmap" && part.text?.length === 1) part.text = part.y.map(() => part.text[0]);
+  }
+  // A figure of many rows keeps them apart, and its tab scrolls.
+  const least = layout.meta?.least ?? 0;
+  for (const box of [plot, element.closest(".block")]) box.style.minHeight = least ? `${least}px` : "";
+  const size = [plot.clientWidth, plot.clientHeight];
   if (document.body.classList.contains("dark")) layout.template = DARK;
   [layout.width, layout.height] = size;
   if (touch) layout.dragmode = false; // a finger on the figure scrolls the page
@@ -35,6 +42,7 @@ function draw() {
   if (layout.uirevision === view) {
     for (const axis in asked) if (zoomed(axis)) layout[axis].range = [...plot._fullLayout[axis].range];
   }
+  layout.shapes = marks(data, layout);
   const first = !plot.classList.contains("js-plotly-plot");
   shown = size;
   sent = asked;
@@ -48,7 +56,13 @@ function draw() {
   });
   if (first) {
     plot.on("plotly_click", ({ points: [point] }) => {
-      trigger("cell", { row: Math.round(point.x), y: String(point.y).slice(0, 20), name: String(point.data.name ?? "").slice(0, 40) });
+      const { rows, columns } = plot.layout.meta ?? {};
+      if (point.data.type !== "heatmap") return;
+      const row = columns ? columns[Math.round(point.x)] : Math.round(point.x);
+      if (!(row >= 0)) return; // only the second run has it
+      const cell = { layer: String(point.y).slice(0, 20), name: String(point.data.name ?? "").slice(0, 40) };
+      if (rows || columns) window.molora?.choose({ row, ...cell });
+      trigger("cell", { row, y: cell.layer, name: cell.name });
     });
     plot.on("plotly_doubleclick", reset);
   }
@@ -65,6 +79,12 @@ watch("value", () => {
     draw();
   }, { timeout: 1000 });
 });
+document.addEventListener("molora-chosen", () => {
+  if (!plot.layout || !shown[0]) return; // what is drawn later has its marks then
+  const shapes = marks(plot.data, plot.layout);
+  if (JSON.stringify(shapes) !== JSON.stringify(plot.layout.shapes)) Plotly.relayout(plot, { shapes });
+});
+if (KEYS) plot.addEventListener("keydown", walk);
 new ResizeObserver(() => {
   if (plot.clientWidth !== shown[0] || plot.clientHeight !== shown[1]) draw();
 }).observe(plot);

@@ -116,7 +116,7 @@ def test_changes_and_sweep_are_drawn_with_their_marks(panel: RoutingPanel) -> No
     assert "edited: without expert 3" in changes
     assert "depends" in changes
     assert "-0.250" in effects
-    assert "Edited: without expert 3" in str(panel.draw(session)[-5:])
+    assert "Edited: without expert 3" in str(panel.draw(session)[-8:])
     assert "edited: without expert 3" in current_figure(session, panel.atlas).to_json()
     session.edits.change = None
     assert "edited: one expert off" in current_figure(session, panel.atlas).to_json()

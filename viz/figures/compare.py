@@ -74,6 +74,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
                 "text": [texts] * len(layers),
                 "coloraxis": "coloraxis",
                 "yaxis": f"y{number}",
+                "name": short(projection),
                 "hoverongaps": False,
                 "hovertemplate": f"<b>%{{text}}</b><br>layer %{{y}}, {name}<br>%{{z:.3f}} bits apart<extra></extra>",
             },
@@ -98,6 +99,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
         }
     layout["xaxis"]["anchor"] = layout["xaxis2"]["anchor"] = f"y{blocks if blocks > 1 else ''}"
     layout["uirevision"] = f"{show} {','.join(layers)} {','.join(projections)}"
+    layout["meta"] = {"columns": found.alignment.rows[kept, 0].tolist()}  # rows of the first run; -1 for none
     _mark_answer(layout, _phases(found)[kept])
     mark(layout, _edits(found))
     return figure(height, data, layout)

@@ -8,12 +8,13 @@ from html import escape
 _NAMES = {"user": "You", "assistant": "Model", "note": ""}
 
 
-def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False) -> str:
+def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False, answer: int | None = None) -> str:
     """HTML of (role, text) or (role, text, mark) turns; roles are user, assistant and note.
 
     mark: what must be seen beside the name, such as the edit that an answer was made under.
 
     writing: whether an answer is being written, which the last turn then shows.
+    answer: the turn whose words are the trace's, which is then told apart by `data-answer`.
     """
     parts = []
     for at, (role, text, *marks) in enumerate(turns):
@@ -21,7 +22,9 @@ def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False) -> 
         caret = '<span class="caret" aria-hidden="true"></span>' if writing and last and role == "assistant" else ""
         marked = "".join(f' <span class="mark">{escape(mark)}</span>' for mark in marks if mark)
         who = f'<span class="who">{_NAMES[role]}{marked}</span>' if _NAMES[role] else ""
-        parts.append(f'<div class="turn {role}">{who}<div class="said" dir="auto">{escape(text)}{caret}</div></div>')
+        linked = " data-answer" if at == answer else ""
+        said = f'<div class="said" dir="auto"{linked}>{escape(text)}{caret}</div>'
+        parts.append(f'<div class="turn {role}">{who}{said}</div>')
     if writing and turns and turns[-1][0] != "assistant":
         parts.append('<div class="turn note"><div class="said">Waiting for the model…</div></div>')
     return "".join(parts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from molora import analysis
 from molora.trace import ANSWER, RoutingTrace
 from viz import palette
+from viz.figures.mark import cell_mark, layer_groups, least_height, token_mark
 from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
 from viz.view import Colour, Show, shown_tokens
 
@@ -28,15 +29,21 @@ def routing_map(
     colour: Colour = "expert",
     show: Show = "both",
     selected: int | None = None,
+    place: tuple[int, str] | None = None,
+    offset: int = 0,
     length: int | None = None,
     hover: bool = True,
+    texts_once: bool = False,
     height: int = 360,
 ) -> go.Figure:
     """Draws `trace` [T, L, P, ...]; narrow layers and projections with `trace.select`.
 
+    offset: the number of the first row, where `trace` is a part of a longer one; all other rows count from 0 there.
     length: how many tokens the axis holds, so that nothing moves while an answer grows (default: those there are).
     hover: whether each cell carries its picked experts, their weights and its entropy; leave it out while streaming.
-    selected: a row to mark. Raises nothing for an empty trace; it says so in the figure.
+    texts_once: one row of texts in each block, for a page that repeats it for every layer itself.
+    selected: a row to mark; place: layer and projection of the cell to mark in it. Raises nothing for an empty trace;
+    it says so in the figure.
     """
     kept = shown_tokens(trace, show)
     if not kept.any() or not trace.expert_ids.size:
@@ -45,8 +52,8 @@ def routing_map(
     codes, axis = _codes(trace, colour)
     codes[~kept] = axis["cmax"]
     rows = kept.nonzero()[0]
-    first = 0 if show == "both" else int(rows[0])
-    last = int(rows[-1]) + 1 if show == "prompt" else max(length or 0, len(trace))
+    first = offset + (0 if show == "both" else int(rows[0]))
+    last = offset + (int(rows[-1]) + 1 if show == "prompt" else max(length or 0, len(trace)))
     layers = trace.layer_indices.astype(str).tolist()
     # The cells' scale ends in "missing", which the bar must not show: a scatter without points carries the bar.
     bar, cells = axis.pop("bar"), axis | {"showscale": False}
@@ -60,19 +67,26 @@ def routing_map(
             "marker": {"color": [0], "coloraxis": "coloraxis2"},
         }
     ]
-    layout: dict[str, Any] = {"margin": {"l": 44, "r": 60, "t": 20, "b": 34}, "coloraxis": cells, "coloraxis2": bar}
+    notes, shapes = layer_groups(trace)
+    margin: dict[str, Any] = {"l": 44, "r": 92 if notes else 60, "t": 20, "b": 34}
+    if notes:
+        bar["colorbar"] |= {"x": 1, "xpad": 34}  # pixels: room for the names of the groups
+        margin["autoexpand"] = False
+    layout: dict[str, Any] = {"margin": margin, "coloraxis": cells, "coloraxis2": bar}
     for block, projection in enumerate(trace.projections):
         number = "" if block == 0 else str(block + 1)
         data.append(
             {
                 "type": "heatmap",
                 "z": np.ascontiguousarray(codes[:, :, block].T),
+                "x0": offset,
+                "dx": 1,
                 "y": layers,
                 "coloraxis": "coloraxis",
                 "xaxis": "x",
                 "yaxis": f"y{number}",
                 "name": short(projection),
-                **_hover(trace, block, hover),
+                **_hover(trace, block, hover, 1 if texts_once else trace.num_layers),
             }
         )
         top = 1 - block / blocks
@@ -89,22 +103,16 @@ def routing_map(
         "title": {"text": "token"},
     }
     # The reader's zoom holds for as long as the axes mean the same.
-    layout["uirevision"] = f"{show} {','.join(layers)} {','.join(trace.projections)}"
-    layout["annotations"], layout["shapes"] = _marks(trace, first, last)
+    layout["uirevision"] = f"{show} {offset} {','.join(layers)} {','.join(trace.projections)}"
+    layout["annotations"], layout["shapes"] = _marks(trace, first, last, offset)
+    layout["annotations"] += notes
+    layout["shapes"] += shapes
     mark_edit(layout, trace)
-    if selected is not None and kept[selected]:
-        layout["shapes"].append(
-            {
-                "type": "rect",
-                "x0": selected - 0.5,
-                "x1": selected + 0.5,
-                "y0": 0,
-                "y1": 1,
-                "yref": "paper",
-                "layer": "above",
-            }
-        )
-    return figure(height, data, layout)
+    least = least_height(trace, layout["margin"]["t"] + layout["margin"]["b"])
+    layout["meta"] = {"rows": [offset, offset + len(trace)], "least": least}
+    if selected is not None and offset <= selected < offset + len(trace) and kept[selected - offset]:
+        layout["shapes"] += [token_mark(selected), *cell_mark(trace, selected, place)]
+    return figure(max(height, least), data, layout)
 
 
 def _codes(trace: RoutingTrace, colour: Colour) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -148,7 +156,7 @@ def weight_level(weights: NDArray[Any], top_k: int, levels: int) -> NDArray[Any]
     return np.clip((share * levels).astype(np.int64), 0, levels - 1)
 
 
-def _hover(trace: RoutingTrace, block: int, hover: bool) -> dict[str, Any]:
+def _hover(trace: RoutingTrace, block: int, hover: bool, text_rows: int) -> dict[str, Any]:
     """Percentages in one byte each [L, T, 2K + 1]; the token's text comes with it."""
     if not hover:
         return {"hoverinfo": "none"}
@@ -162,16 +170,18 @@ def _hover(trace: RoutingTrace, block: int, hover: bool) -> dict[str, Any]:
     row = [escape(visible(text)) for text in trace.token_text]
     return {
         "customdata": np.ascontiguousarray(cells.astype(kind)),
-        "text": [row] * trace.num_layers,
+        "text": [row] * text_rows,
         "hovertemplate": f"<b>%{{text}}</b> · token %{{x}}<br>layer %{{y}}, {escape(short(trace.projections[block]))}"
         f"<br>{picks}<br>entropy %{{customdata[{2 * top_k}]}} % of uniform<extra></extra>",
     }
 
 
-def _marks(trace: RoutingTrace, first: int, last: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _marks(
+    trace: RoutingTrace, first: int, last: int, offset: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A line where the answer begins, with a word on either side: annotations, shapes."""
     answer = (trace.phase == ANSWER).nonzero()[0]
-    start = int(answer[0]) if len(answer) else last
+    start = offset + int(answer[0]) if len(answer) else last
     notes, shapes = [], []
     look = {"yref": "paper", "y": 1, "yanchor": "bottom"}
     between = first < start < last

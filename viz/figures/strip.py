@@ -27,9 +27,11 @@ _STYLE = (  # [data-t] outweighs what a host page says of all buttons
 )
 
 
-def token_strip(trace: RoutingTrace, *, show: Show = "both", selected: int | None = None) -> str:
+def token_strip(trace: RoutingTrace, *, show: Show = "both", selected: int | None = None, offset: int = 0) -> str:
     """HTML of one `<button data-t="row">` a token of `trace` [T, L, P, K], coloured by the expert that has the most
     weight over all its layers and projections (narrow them with `trace.select`).
+
+    offset: the number of the first row, where `trace` is a part of a longer one; rows count from 0 there.
 
     Chat-template tokens are only underlined; a rule stands before the answer. All text is escaped.
     """
@@ -39,23 +41,25 @@ def token_strip(trace: RoutingTrace, *, show: Show = "both", selected: int | Non
     rules = "".join(f".molora-strip .e{n}{{--c:{colours[n]};--t:{text_colour(colours[n])}}}" for n in used)
     parts = [f'<style>{_STYLE}{rules}</style><div class="molora-strip" role="toolbar" aria-label="Tokens">']
     kept = shown_tokens(trace, show)
-    focus = selected if selected is not None and kept[selected] else int(kept.argmax()) if kept.any() else -1
+    chosen = -1 if selected is None or not 0 <= selected - offset < len(trace) else selected - offset
+    focus = chosen if chosen >= 0 and kept[chosen] else int(kept.argmax()) if kept.any() else -1
     answering = False
     for row in kept.nonzero()[0].tolist():
         if trace.phase[row] == ANSWER and not answering:
             answering = True
             parts.append('<span class="rule" role="separator" aria-label="The answer begins"></span>')
-        parts.append(_button(trace, row, int(experts[row]), row == selected, row == focus))
+        parts.append(_button(trace, row, offset, int(experts[row]), row == chosen, row == focus))
     return "".join(parts) + "</div>"
 
 
-def _button(trace: RoutingTrace, row: int, expert: int, pressed: bool, focus: bool) -> str:
+def _button(trace: RoutingTrace, row: int, offset: int, expert: int, pressed: bool, focus: bool) -> str:
     text, phase = trace.token_text[row], int(trace.phase[row])
     names = [f"e{expert}"] if expert >= 0 else []
     names += ["w"] * (text[:1] == " ") + ["t"] * (phase == TEMPLATE)
     shown = escape(visible(text))
-    title = f"{shown} · token {row}, {PHASE_NAMES[phase]} · " + (f"expert {expert}" if expert >= 0 else "no expert")
+    top = f"expert {expert}" if expert >= 0 else "no expert"
+    title = f"{shown} · token {offset + row}, {PHASE_NAMES[phase]} · {top}"
     return (
-        f'<button type="button" data-t="{row}" class="{" ".join(names)}" title="{title}"'
+        f'<button type="button" data-t="{offset + row}" class="{" ".join(names)}" title="{title}"'
         f' tabindex="{0 if focus else -1}"{" aria-pressed=true" if pressed else ""}>{shown}</button>'
     )

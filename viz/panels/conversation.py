@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from molora.errors import MoloraError
 from viz.again import intervene
+from viz.answer_text import answer_turn
 from viz.assets import js
 from viz.chat import check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
@@ -120,6 +121,7 @@ class ConversationPanel:
                 return [Notice.of(error), *[gr.skip()] * len(page)]
             return ["", *self._talk(session), *routing.draw(session)]
 
+        self.log.word(routing.said, state, routing.outputs, **QUICK)
         routing.opening.button.opened(opened, state, [notice.html, *page], **QUICK)
 
     def _sent(self, session: Session, prompt: str | None) -> list[Any]:
@@ -170,8 +172,13 @@ class ConversationPanel:
     def _talk(self, session: Session) -> list[Any]:
         """The log, and Send or Stop, whichever makes sense."""
         turns = [(turn.role, turn.content, turn.mark) for turn in session.turns]
-        shown = conversation(turns, writing=session.busy and not session.edits.sweeping) if turns else self._welcome()
+        shown = self._log(session, turns) if turns else self._welcome()
         return [shown, gr.update(visible=not session.busy), gr.update(visible=session.busy)]
+
+    @staticmethod
+    def _log(session: Session, turns: Sequence[tuple[str, ...]]) -> str:
+        writing = session.busy and not session.edits.sweeping
+        return conversation(turns, writing=writing, answer=answer_turn(session))
 
     def _welcome(self) -> str:
         return (

@@ -16,18 +16,21 @@ from viz.assets import PLOTLY_JS, js
 from viz.figures.style import template
 
 
-def plot(figure: go.Figure, *, name: str, label: str) -> gr.HTML:
+def plot(figure: go.Figure, *, name: str, label: str, keys: bool = False) -> gr.HTML:
     """A figure's place on the page; its events: `cell`, with `row`, `y` and `name`: a clicked point's x, y, and curve.
 
     Args:
         name: the element's id.
         label: what a screen reader says of it.
+        keys: whether arrow keys walk over its cells; then there is also `turn`, with `to`: "back" or "on".
     """
+    role = 'role="application" tabindex="0"' if keys else 'role="img"'
+    constants = f"const DARK = {json.dumps(template(dark=True))}, KEYS = {json.dumps(keys)};"
     gr.set_static_paths(PLOTLY_JS)
     return gr.HTML(
         value=packed(figure),
-        html_template=f'<div class="plot" role="img" aria-label="{escape(label)}"></div>',
-        js_on_load=f"const DARK = {json.dumps(template(dark=True))};\n{js('plot')}",
+        html_template=f'<div class="plot" {role} aria-label="{escape(label)}"></div>',
+        js_on_load=f"{constants}\n{js('marks')}\n{js('plot')}",
         head=f'<script src="gradio_api/file={PLOTLY_JS.as_posix()}"></script>',
         apply_default_css=False,
         elem_id=name,

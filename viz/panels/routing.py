@@ -19,11 +19,13 @@ from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
 from viz.panels.edit import EditPanel
-from viz.panels.events import QUICK
+from viz.panels.events import LATEST, QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
+from viz.panels.navigator import Navigator, overview_of, paged, word
 from viz.panels.notice import Notice
 from viz.panels.opening import Opening
+from viz.panels.plot import packed
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
 from viz.panels.words import Words
@@ -46,6 +48,7 @@ class RoutingPanel:
         self.shape = Shape(tuple(layers), projections, num_experts)
         self.controls = Controls(self.shape)
         self.strip = StripPanel(num_experts)
+        self.navigator = Navigator()
         with gr.Tabs(elem_classes="tabs"):
             with gr.Tab("Map", id="map") as map_tab:
                 self.map = MapPanel()
@@ -74,31 +77,62 @@ class RoutingPanel:
                 self.opening = Opening()
                 self.downloads = Downloads(self.atlas)
         panels = (self.strip, self.map, self.token, self.load, self.edit, self.compare, self.atlas)
-        drawn = [*(output for panel in panels for output in panel.outputs), self.summary]
+        drawn = [*(output for panel in panels for output in panel.outputs), self.summary, *self.navigator.outputs]
         self.outputs = [*drawn, *self.controls.outputs, self.strip.legend]
 
-    def draw(self, session: Session, streaming: bool | None = None, tab: Tab | None = None) -> list[Any]:
-        """Only one tab is drawn, the open one or the one that is just being opened."""
+    def draw(
+        self,
+        session: Session,
+        streaming: bool | None = None,
+        tab: Tab | None = None,
+        *,
+        choice: bool = False,
+        found: str = "",
+    ) -> list[Any]:
+        """Only one tab is drawn, the open one or the one that is just being opened.
+
+        choice: only what is chosen, or the window, has changed: what shows the same as before is not sent again.
+        found: what a search found, in words.
+        """
         fitted = self._fit(session)
         session = copy(session)  # an answer may be running: every figure shows the same moment
         session.tab = tab or session.tab
         streaming = session.running if streaming is None else streaming
+        shown, now = session.window, (session.trace, session.view, session.opened, streaming)
+
+        def stays(part: str, *of: Any) -> bool:
+            """Whether a part of the page shows what it is drawn of already."""
+            same = choice and session.drawn.get(part) == of
+            session.drawn[part] = of
+            return same
+
+        strip = [gr.skip()] if stays("strip", *now, shown) else self.strip.draw(session)
         tabs: list[Any] = []
         for name, outputs, drawn in (
-            ("map", self.map.outputs, lambda: self.map.draw(session, streaming)),
+            ("map", self.map.outputs, lambda: self.map.draw(session, streaming, not stays("map", *now, shown))),
             ("token", self.token.outputs, lambda: self.token.draw(session)),
             ("load", self.load.outputs, lambda: self.load.draw(session)),
             ("edit", self.edit.outputs, lambda: self.edit.draw(session)),
             ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
-            tabs += drawn() if name == session.tab else [gr.skip()] * len(outputs)
+            skipped = name != session.tab or (choice and name not in ("map", "token"))
+            tabs += [gr.skip()] * len(outputs) if skipped else drawn()
+        line = gr.skip() if stays("summary", *now) else self._line(session)
+        whole: Any = gr.skip()
+        if not stays("overview", *now, shown.narrow):
+            whole = packed(overview_of(session)) if shown.narrow else ""
+        said = self.navigator.said_of(session, found)
+        return [*strip, *tabs, line, whole, said, self.navigator.chosen(session, streaming), *fitted]
+
+    @staticmethod
+    def _line(session: Session) -> str:
         line = ""
         if session.trace is not None:
             line = summary_line(session.view.cut(session.trace), show=session.view.show)
         if session.opened:
             line = f'<b class="mark">{escape(session.opened)}</b>{line}'
-        return [*self.strip.draw(session), *tabs, line, *fitted]
+        return line
 
     def _fit(self, session: Session) -> list[Any]:
         """Controls and legend for the trace at hand, where they are for one of another shape."""
@@ -115,9 +149,13 @@ class RoutingPanel:
             control.input(self._chosen, [state, *self.controls.inputs], [notice.html, *self.outputs], **QUICK)
         for name, tab in self.tabs.items():
             tab.select(self._opener(name), state, self.outputs, **QUICK)
-        self.strip.strip.pick(self._picked, state, self.outputs, **QUICK)
-        self.map.map.cell(self._picked, state, self.outputs, **QUICK)
-        self.load.tokens.pick(self._picked, state, self.outputs, **QUICK)
+        self.strip.strip.pick(self._picked, state, self.outputs, **LATEST)
+        self.map.map.cell(self._picked, state, self.outputs, **LATEST)
+        if self.compare.outputs:
+            self.compare.map.cell(self._picked, state, self.outputs, **LATEST)
+        self.map.map.turn(self._paged, state, self.outputs, **LATEST)
+        self.navigator.wire(state, notice, self._found, self.outputs)
+        self.load.tokens.pick(self._picked, state, self.outputs, **LATEST)
         self.load.chips.expert(self._expert, state, self.outputs, **QUICK)
         self.load.plot.cell(self._expert, state, self.outputs, **QUICK)
         self.words.wire(state)
@@ -143,9 +181,21 @@ class RoutingPanel:
         row = event.row
         if session.trace is None or not isinstance(row, int) or not 0 <= row < len(session.trace):
             return [gr.skip()] * len(self.outputs)
-        session.chosen = row
+        session.choose(row)
         session.edits.place = place_of(session.trace, getattr(event, "y", None), getattr(event, "name", None))
-        return self.draw(session)
+        return self.draw(session, choice=True)
+
+    def _found(self, session: Session, found: str) -> list[Any]:
+        return self.draw(session, choice=True, found=found)
+
+    def _paged(self, session: Session, event: gr.EventData) -> list[Any]:
+        if getattr(event, "to", None) in ("back", "on"):
+            paged(session, event)
+        return self.draw(session, choice=True)
+
+    def said(self, session: Session, event: gr.EventData) -> list[Any]:
+        """After a click on a word of the answer."""
+        return self.draw(session, choice=True) if word(session, event) else [gr.skip()] * len(self.outputs)
 
     def _expert(self, session: Session, event: gr.EventData) -> list[Any]:
         """From a chip or from a column of the load."""

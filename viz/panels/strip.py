@@ -1,4 +1,4 @@
-"""The token strip with its legend: choose a token by click, touch or arrow keys."""
+"""The token strip of the window, with its legend: choose a token by click, touch or arrow keys."""
 
 from __future__ import annotations
 
@@ -34,5 +34,6 @@ class StripPanel:
     def draw(self, session: Session) -> list[Any]:
         if session.trace is None:
             return ['<p class="empty">Every token of the question and the answer will stand here.</p>']
-        trace = session.view.cut(session.trace)
-        return [token_strip(trace, show=session.view.show, selected=session.selected)]
+        view, shown = session.view, session.window
+        trace = view.cut(session.trace.select(tokens=slice(shown.first, shown.last)))
+        return [token_strip(trace, show=view.show, selected=session.selected, offset=shown.first)]
