@@ -21,7 +21,9 @@ def model_card(training: dict[str, Any]) -> str:
         f"| {task['loss_base']:.3f} | {task['loss_after']:.3f} |"
         for name, task in training["tasks"].items()
     )
-    tables = "\n\n".join(_stage(number, stage) for number, stage in enumerate(stages(training), start=1))
+    told = stages(training)
+    names = [f"stage {number}" for number in range(1, len(told) + 1)] if len(told) > 1 else ["setting"]
+    tables = "\n\n".join(map(_stage, names, told))
     return f"""\
 ---
 license: apache-2.0
@@ -61,11 +63,13 @@ def stages(training: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(stages(earlier) if earlier else []), training]
 
 
-def _stage(number: int, stage: dict[str, Any]) -> str:
-    settings = stage["settings"]
-    shares = ", ".join(f"{name} {task['share']:g} of {task['train']:,} items" for name, task in stage["tasks"].items())
+def _stage(name: str, stage: dict[str, Any]) -> str:
+    settings, tasks = stage["settings"], stage["tasks"]
+    shares = ", ".join(f"{name} {task['share']:g} of {task['train']:,} items" for name, task in tasks.items())
+    if len(tasks) > 1 and len({task["share"] for task in tasks.values()}) == 1:
+        shares = f"the same for each of the {len(tasks)} tasks"
     return f"""\
-| stage {number} | value |
+| {name} | value |
 | --- | --- |
 | shares of the sequences | {shares} |
 | rank, alpha | {settings["rank"]}, {settings["alpha"]:g} |
