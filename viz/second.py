@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from molora.sampling import Sampling
@@ -30,3 +30,5 @@ class Other:
     answer: str
     words: str
     """What it is, for a title; not escaped"""
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was reckoned of it last, and of what"""

@@ -56,13 +56,14 @@ function draw() {
   });
   if (first) {
     plot.on("plotly_click", ({ points: [point] }) => {
-      const { rows, columns } = plot.layout.meta ?? {};
+      const { rows, columns, from } = plot.layout.meta ?? {};
       if (point.data.type !== "heatmap") return;
-      const row = columns ? columns[Math.round(point.x)] : Math.round(point.x);
-      if (!(row >= 0)) return; // only the second run has it
+      const row = columns ? columns[Math.round(point.x) - from] : Math.round(point.x);
+      if (row === -1) return trigger("cell", { row }); // only the second run has it
       const cell = { layer: String(point.y).slice(0, 20), name: String(point.data.name ?? "").slice(0, 40) };
-      if (rows || columns) window.molora?.choose({ row, ...cell });
-      trigger("cell", { row, y: cell.layer, name: cell.name });
+      const choice = rows || columns;
+      if (choice) window.molora?.choose({ row, ...cell });
+      trigger("cell", { row, y: cell.layer, name: cell.name, when: choice ? window.molora?.stamp() : null });
     });
     plot.on("plotly_doubleclick", reset);
   }

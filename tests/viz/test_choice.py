@@ -61,7 +61,7 @@ def test_what_is_chosen_is_told_once_for_all() -> None:
     session.choose(2)
     session.edits.place = (1, "up_proj")
     told = chosen(session)
-    assert (told["row"], told["layer"], told["name"], told["span"]) == (2, "1", "up", [2, 5])
+    assert (told["row"], told["layer"], told["name"], told["span"]) == (2, "1", "up", ["answer", 2, 5])
     assert (told["first"], told["last"], told["narrow"], told["marked"]) == (0, 4, False, True)
     assert chosen(Session())["row"] is None
 
@@ -81,9 +81,11 @@ def test_search_jump_and_moves_choose_and_move() -> None:
     moved_to(session, Event(row=700))
     assert session.window.holds(700)
     assert session.chosen == 500
-    assert word(session, Event(at=1))
+    assert word(session, Event(at=1, part="answer"))
     assert session.chosen == 500
-    assert not word(session, Event(at=10**9))
+    assert not word(session, Event(at=10**9, part="answer"))
+    assert word(session, Event(at=0, part="question"))
+    assert session.chosen == 3
 
 
 @pytest.mark.parametrize("data", [{}, {"text": 3, "step": 1}, {"text": "w1", "step": 7}, {"text": "w1"}])
@@ -92,7 +94,8 @@ def test_a_request_of_anyone_changes_nothing(data: dict[str, Any]) -> None:
     assert sought(session, Event(**data)) == ""
     moved_to(session, Event(row=-4))
     moved_to(session, Event(row="x"))
-    assert not word(session, Event(at="x"))
+    assert not word(session, Event(at="x", part="answer"))
+    assert not word(session, Event(at=0, part="else"))
     assert (session.chosen, session.start) == (None, None)
     with pytest.raises(MoloraError, match="no such move"):
         paged(session, Event(to="away"))

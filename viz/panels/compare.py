@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from molora.compare import compared
+from molora.compare import Comparison, compared
 from molora.errors import MoloraError
-from viz.figures.compare import comparison_line, divergence_map
+from molora.trace import RoutingTrace
+from viz.figures.compare import comparison_line, divergence_map, window_part
 from viz.figures.difference import text_difference
 from viz.figures.style import blank
 from viz.opened import said
@@ -22,7 +23,7 @@ from viz.panels.plot import packed, plot
 from viz.second import Other
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
-from viz.view import Shape
+from viz.view import Shape, View
 
 if TYPE_CHECKING:
     from molora.engine import Engine
@@ -91,24 +92,28 @@ class ComparePanel:
             return ["", packed(blank(_EMPTY, height)), "", *buttons]
         other = session.other
         try:
-            found = compared(view.cut(session.trace), view.cut(other.trace))
+            found, line = _compared(session.trace, other, view)
         except MoloraError as error:
             return [_name(other), packed(blank(escape(str(error)), height)), "", *buttons]
-        line = f"{_name(other)} {comparison_line(found, show=view.show)}"
-        figure = packed(divergence_map(found, show=view.show, height=height))
-        return [line, figure, _answers(_first_answer(session), other.answer), *buttons]
+        figure = packed(self._map(session, found, texts_once=True))
+        return [f"{_name(other)} {line}", figure, _answers(_first_answer(session), other.answer), *buttons]
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
         """The map alone."""
         if session.trace is None or session.other is None:
             return blank(_EMPTY, HEIGHT)
-        view = session.view
         try:
-            found = compared(view.cut(session.trace), view.cut(session.other.trace))
+            return ComparePanel._map(session, _compared(session.trace, session.other, session.view)[0])
         except MoloraError as error:
             return blank(escape(str(error)), HEIGHT)
-        return divergence_map(found, show=view.show, height=HEIGHT)
+
+    @staticmethod
+    def _map(session: Session, found: Comparison, texts_once: bool = False) -> go.Figure:
+        """Of the tokens in the window."""
+        show, shown = session.view.show, session.window
+        part = window_part(found, show, shown.first, shown.last) if shown.narrow else None
+        return divergence_map(found, show=show, height=HEIGHT, part=part, texts_once=texts_once)
 
     def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
         """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""
@@ -165,6 +170,16 @@ _EMPTY = "Ask something, choose what the second run shall be, and press Run."
 def _asked(what: str) -> list[Any]:
     """Only the boxes that the choice needs."""
     return [gr.update(visible=what == AGAIN)] * 2 + [gr.update(visible=what == OTHERWISE)]
+
+
+def _compared(trace: RoutingTrace, other: Other, view: View) -> tuple[Comparison, str]:
+    """Both runs in the layers and projections of the view, and their line; reckoned once while they stay the same."""
+    of = (trace, view.layers, view.projections, view.show)
+    if other.memo.get("of") != of:
+        found = compared(view.cut(trace), view.cut(other.trace))
+        other.memo.update(of=of, found=(found, comparison_line(found, show=view.show)))
+    made: tuple[Comparison, str] = other.memo["found"]
+    return made
 
 
 def _name(other: Other) -> str:
