@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from molora.compare import Comparison, compared
+from molora.compare import Comparison
 from molora.errors import MoloraError
-from molora.trace import RoutingTrace
-from viz.figures.compare import comparison_line, divergence_map, window_part
+from viz.figures.compare import divergence_map, window_part
 from viz.figures.difference import text_difference
 from viz.figures.style import blank
 from viz.opened import said
@@ -20,10 +19,10 @@ from viz.panels.events import MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.opening import Opening
 from viz.panels.plot import packed, plot
-from viz.second import Other
+from viz.second import Other, comparison
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
-from viz.view import Shape, View
+from viz.view import Shape
 
 if TYPE_CHECKING:
     from molora.engine import Engine
@@ -92,7 +91,7 @@ class ComparePanel:
             return ["", packed(blank(_EMPTY, height)), "", *buttons]
         other = session.other
         try:
-            found, line = _compared(session.trace, other, view)
+            found, line = comparison(session.trace, other, view)
         except MoloraError as error:
             return [_name(other), packed(blank(escape(str(error)), height)), "", *buttons]
         figure = packed(self._map(session, found, texts_once=True))
@@ -104,7 +103,7 @@ class ComparePanel:
         if session.trace is None or session.other is None:
             return blank(_EMPTY, HEIGHT)
         try:
-            return ComparePanel._map(session, _compared(session.trace, session.other, session.view)[0])
+            return ComparePanel._map(session, comparison(session.trace, session.other, session.view)[0])
         except MoloraError as error:
             return blank(escape(str(error)), HEIGHT)
 
@@ -170,16 +169,6 @@ _EMPTY = "Ask something, choose what the second run shall be, and press Run."
 def _asked(what: str) -> list[Any]:
     """Only the boxes that the choice needs."""
     return [gr.update(visible=what == AGAIN)] * 2 + [gr.update(visible=what == OTHERWISE)]
-
-
-def _compared(trace: RoutingTrace, other: Other, view: View) -> tuple[Comparison, str]:
-    """Both runs in the layers and projections of the view, and their line; reckoned once while they stay the same."""
-    of = (trace, view.layers, view.projections, view.show)
-    if other.memo.get("of") != of:
-        found = compared(view.cut(trace), view.cut(other.trace))
-        other.memo.update(of=of, found=(found, comparison_line(found, show=view.show)))
-    made: tuple[Comparison, str] = other.memo["found"]
-    return made
 
 
 def _name(other: Other) -> str:
