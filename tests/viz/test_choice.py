@@ -106,3 +106,28 @@ def test_without_an_answer_in_sight_the_jump_says_why() -> None:
         to_answer(Session(), Event())
     with pytest.raises(MoloraError, match="not shown now"):
         to_answer(Session(trace=fake_trace(20), view=View(show="prompt")), Event())
+
+
+def test_what_was_overtaken_changes_nothing() -> None:
+    panel, session = column(), Session(trace=fake_trace(300, layers=30))
+    panel._picked(session, Event(row=5, when=20.5))
+    assert panel._picked(session, Event(row=9, when=20.4)) == [gr.skip()] * len(panel.outputs)
+    assert session.chosen == 5
+    assert chosen(session)["when"] == 20.5
+    panel._opener("load")(session, 30)
+    assert panel._opener("token")(session, 29) == [gr.skip()] * len(panel.outputs)
+    assert session.tab == "load"
+    panel._chosen(session, 40, "all", "up", "both", "expert")
+    assert set(map(str, panel._chosen(session, 39, "all", "down", "both", "expert"))) == {str(gr.skip())}
+    assert session.view.projections == ("up_proj",)
+    for when in (None, "x", True):  # of anyone: taken as the newest
+        assert not session.overtaken("tab", when)
+
+
+def test_a_column_of_the_second_run_alone_is_said() -> None:
+    panel, session = column(), Session(trace=fake_trace(30, layers=30))
+    said, *drawn = panel._matched(session, Event(row=-1))
+    assert said.startswith("Only the second run has this token")
+    assert drawn == [gr.skip()] * len(panel.outputs)
+    assert panel._matched(session, Event(row=4, y="2", name="up"))[0] == ""
+    assert (session.chosen, session.edits.place) == (4, (2, "up_proj"))

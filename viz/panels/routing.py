@@ -33,8 +33,8 @@ from viz.panels.words import Words
 from viz.session import Session, Tab
 from viz.view import Shape
 
-_NOW = "(session) => [session, performance.now()]"
-"""Sends with an opened tab when it was opened."""
+_NOW = "(session, _, ...choices) => [session, performance.now(), ...choices]"
+"""Sends with a choice when it was made."""
 
 
 class RoutingPanel:
@@ -153,7 +153,8 @@ class RoutingPanel:
     def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""
         for control in self.controls.inputs:
-            control.input(self._chosen, [state, *self.controls.inputs], [notice.html, *self.outputs], **EVERY)
+            choices = [state, self.since, *self.controls.inputs]
+            control.input(self._chosen, choices, [notice.html, *self.outputs], js=_NOW, **EVERY)
         for name, tab in self.tabs.items():
             tab.select(self._opener(name), [state, self.since], self.outputs, js=_NOW, **EVERY)
         self.strip.strip.pick(self._picked, state, self.outputs, **EVERY)
@@ -170,12 +171,15 @@ class RoutingPanel:
         self.edit.wire(state, notice)
         self.downloads.wire(state, notice)
 
-    def _chosen(self, session: Session, *choices: Any) -> list[Any]:
-        try:
-            self.controls.changed(session, *choices)
-        except MoloraError as error:
-            return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
-        return ["", *self.draw(session)]
+    def _chosen(self, session: Session, since: float | None, *choices: Any) -> list[Any]:
+        with self._turn:
+            if session.overtaken("view", since):
+                return [gr.skip()] * (len(self.outputs) + 1)
+            try:
+                self.controls.changed(session, *choices)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
+            return ["", *self.draw(session)]
 
     def _opener(self, name: Tab) -> Any:
         def opened(session: Session, since: float | None) -> list[Any]:
