@@ -144,6 +144,7 @@ class FakeEngine:
             experts=self.info.num_experts,
             projections=self.info.projections,
         )
+        whole.phase[len(question) + 1] = TEMPLATE
         whole.meta |= self.meta | ({"edit": edit.to_dict()} if edit else {}) | ({"begun": len(first)} if first else {})
         try:
             for count in range(len(first) + 1, len(said) + 1):

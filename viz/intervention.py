@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # torch, which drawing does not need
 
 Task = Literal["again", "sweep"]
 MAX_RULES = 24
+FOR_ALL = ("uniform", "experts_off", "attention_off")
+"""Changes that are not of some experts"""
 
 
 @dataclass
@@ -69,14 +71,21 @@ class Intervention:
         shape: Shape,
         top_k: int,
     ) -> None:
-        """One more rule. Raises MoloraError, and changes nothing, for what the model has not or cannot do."""
+        """One more rule. Raises MoloraError, and changes nothing, for what the model has not or cannot do.
+
+        kind: of a rule, or "experts_off". Those of `FOR_ALL` name no experts, and "attention_off" no place either.
+        """
         from molora.edits import RoutingEdit
         from molora.rules import read_edit
 
-        if not isinstance(experts, list) or not experts:
+        if kind in FOR_ALL:
+            kind, experts = ("drop" if kind == "experts_off" else kind), None
+        elif not isinstance(experts, list) or not experts:
             raise MoloraError("Choose at least one expert for the rule.")
         if len(self.rules) >= MAX_RULES:
             raise MoloraError(f"There are {MAX_RULES} rules already; undo some first.")
+        if kind == "attention_off" and (layers is not None or projections is not None):
+            raise MoloraError("The attention LoRA is switched off as a whole: choose all layers and projections.")
         given = {"kind": kind, "experts": experts, "layers": layers, "projections": projections}
         rules = [*self.rules, *read_edit([given]).rules]
         RoutingEdit(tuple(rules)).check(shape.num_experts, top_k, list(shape.layers), shape.projections)

@@ -1,12 +1,10 @@
 """A file that a visitor opens: a trace, or a report that holds one; and what was said in it.
 
-The file comes as base64 from the browser's memory, is bounded before it is unpacked, and never touches the disk.
+The file comes through memory alone (`viz.incoming`), and is bounded before it is unpacked.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from itertools import groupby
 
@@ -20,18 +18,14 @@ _MODEL_CHARACTERS = 80
 _ROLES = re.compile(r"system|user|assistant")
 
 
-def read_file(name: str, content: str) -> RoutingTrace:
+def read_file(name: str, content: bytes) -> RoutingTrace:
     """The trace in a `.npz` or in a report. Raises MoloraError for anything else and for more than 64 MB."""
-    if len(content) > MAX_BYTES * 4 // 3 + 4:
+    if len(content) > MAX_BYTES:
         raise MoloraError(f"{name[:80]} is too large; up to {MAX_BYTES >> 20} MB can be opened.")
+    if is_npz(content):
+        return open_trace(content, name)
     try:
-        raw = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MoloraError(f"{name[:80]} did not arrive whole. Open it again.") from error
-    if is_npz(raw):
-        return open_trace(raw, name)
-    try:
-        return trace_of(raw.decode("utf-8"), name)
+        return trace_of(content.decode("utf-8"), name)
     except UnicodeDecodeError as error:
         raise MoloraError(f"{name[:80]} is neither a trace (.npz) nor a report (.html) of this program.") from error
 

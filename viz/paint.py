@@ -34,8 +34,9 @@ _WATCH = """() => {
   const input = document.querySelector('#open-file');
   input.addEventListener('change', () => { paint.chosen = performance.now(); }, true);
   new PerformanceObserver(list => {
-    for (const entry of list.getEntries()) if (/gradio_api\\/(run|call|queue)/.test(entry.name)) {
-      [paint.sent, paint.answered] = [entry.requestStart, entry.responseStart];
+    for (const entry of list.getEntries()) {
+      if (/molora\\/incoming/.test(entry.name)) paint.sent = entry.requestStart;
+      if (/gradio_api\\/(run|call|queue)/.test(entry.name)) paint.answered = entry.responseStart;
     }
   }).observe({ type: 'resource', buffered: false });
 }"""

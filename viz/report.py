@@ -12,9 +12,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly
+import plotly.graph_objects as go
 
 import molora
 from molora.errors import MoloraError
@@ -45,8 +46,25 @@ _SETTINGS = 100
 """At most so many rows of settings: a trace of anyone's may hold any number."""
 
 
+class Beside(NamedTuple):
+    """A section about more than the trace: an edit's effects, a second run."""
+
+    name: str
+    """The figure's id"""
+    title: str
+    """Safe HTML, as `html` is"""
+    html: str
+    caption: str
+    figure: go.Figure
+
+
 def report(
-    trace: RoutingTrace, turns: Sequence[tuple[str, ...]], *, selected: int | None = None, colour: Colour = "expert"
+    trace: RoutingTrace,
+    turns: Sequence[tuple[str, ...]],
+    *,
+    selected: int | None = None,
+    colour: Colour = "expert",
+    beside: Sequence[Beside] = (),
 ) -> str:
     """The page, about 5 MB of which are plotly.js.
 
@@ -55,6 +73,7 @@ def report(
         turns: (role, text) or (role, text, mark) as `viz.figures.conversation` takes them.
         selected: the row shown in depth; None leaves that figure out.
         colour: what the map's colour means.
+        beside: sections between the routing and the settings; `viz.beside` makes them.
     """
     figures = {
         "map": routing_map(trace, colour=colour, selected=selected, height=440),
@@ -70,11 +89,9 @@ def report(
         captions["token"] = token_title(trace, selected)
         sides = "".join(f"<div>{html}</div>" for html in token_readings(trace, selected))
         readings = f'<div class="readings">{sides}</div>'
-    drawn = "".join(
-        f'<figure><figcaption>{captions[name]}</figcaption><div class="plot" id="{name}" role="img" '
-        f'aria-label="{re.sub("<[^>]*>", "", captions[name])}"></div></figure>'
-        for name in figures
-    )
+    drawn = "".join(_place(name, captions[name]) for name in figures)
+    sections = "".join(f"<h2>{one.title}</h2>{one.html}{_place(one.name, one.caption)}" for one in beside)
+    figures |= {one.name: one.figure for one in beside}
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
     words = summary_words(summary(trace), edit=trace.edit)
     told = "".join(f"<li>{escape(line)}</li>" for line in words)
@@ -107,6 +124,7 @@ language model and can be wrong.</p>
 <ul class="words">{told}</ul>
 {drawn}
 {readings}
+{sections}
 <h2>Settings and versions</h2>
 <table>{rows}</table>
 <p class="soft">The trace lies in this file: MoLoRA Lens opens it again with <i>Open trace</i>.</p>
@@ -118,6 +136,15 @@ language model and can be wrong.</p>
 </body>
 </html>
 """
+
+
+def _place(name: str, caption: str) -> str:
+    """Where the script draws a figure."""
+    label = re.sub("<[^>]*>", "", caption)
+    return (
+        f'<figure><figcaption>{caption}</figcaption><div class="plot" id="{name}" role="img" '
+        f'aria-label="{label}"></div></figure>'
+    )
 
 
 def trace_of(page: str, name: str = "The report") -> RoutingTrace:

@@ -9,6 +9,7 @@ from gradio import networking
 from gradio.themes.utils.fonts import LocalFont
 
 from viz import assets
+from viz.incoming import PATH, receive
 
 FALLBACKS = ("ui-sans-serif", "system-ui", "sans-serif")
 
@@ -21,7 +22,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, share: bool = False,
         neutral_hue="zinc",
         font=[LocalFont("IBM Plex Sans", weights=(400, 700)), *FALLBACKS],
     )
-    _, address, _ = page.launch(
+    served, address, _ = page.launch(
         server_name=host,
         server_port=port,
         quiet=True,
@@ -35,6 +36,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, share: bool = False,
         state_session_capacity=256,
         ssr_mode=False,
     )
+    served.add_route(PATH, receive, methods=["POST"])
     print(f"MoLoRA Lens is at {address}", flush=True)
     if share:
         print(_share(page), flush=True)

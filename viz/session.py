@@ -55,6 +55,8 @@ class Session:
     """First row of the window, where the visitor moved it; None follows the end."""
     drawn: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """What each part of the page was last drawn of: what is the same need not be sent again."""
+    newest: dict[str, float] = field(default_factory=dict)
+    """When the newest event of a kind happened, on the browser's clock"""
     length: int | None = None
     """Tokens the map's axis holds while an answer streams, None once it stands."""
     waiting: bool = False
@@ -84,6 +86,15 @@ class Session:
         rows = shown_tokens(self.trace, self.view.show).nonzero()[0]
         low, high = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         return window(low, high, self.start, growing=self.running)
+
+    def overtaken(self, kind: str, when: object) -> bool:
+        """Whether a later event of the kind arrived before this one, which is past then."""
+        if isinstance(when, bool) or not isinstance(when, int | float):
+            return False
+        if when < self.newest.get(kind, when):
+            return True
+        self.newest[kind] = float(when)
+        return False
 
     def choose(self, row: int) -> None:
         """Chooses a token, and moves the window where it does not show it."""

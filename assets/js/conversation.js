@@ -1,5 +1,6 @@
 // Example questions are buttons; the log follows a growing answer unless the reader has scrolled up. A click on a word
-// of the answer chooses its token, and the chosen token's text is marked. Offsets count characters, not UTF-16 units.
+// of the last question or of its answer chooses its token, and the chosen token's text is marked. Offsets count
+// characters, not UTF-16 units.
 const scroller = element.querySelector(".scroller");
 let atEnd = true;
 
@@ -15,9 +16,10 @@ scroller.addEventListener("scroll", () => {
 function mark() {
   window.CSS?.highlights?.delete("molora-token");
   const chosen = window.molora?.chosen;
-  const text = element.querySelector(".said[data-answer]")?.firstChild;
-  if (!chosen?.marked || !chosen.span || !text || text.nodeType !== Node.TEXT_NODE || !window.Highlight) return;
-  const [from, to] = chosen.span.map((count) => [...text.data].slice(0, count).join("").length);
+  const [part, ...span] = chosen?.span ?? [];
+  const text = element.querySelector(`.said[data-part="${part}"]`)?.firstChild;
+  if (!chosen?.marked || !text || text.nodeType !== Node.TEXT_NODE || !window.Highlight) return;
+  const [from, to] = span.map((count) => [...text.data].slice(0, count).join("").length);
   if (to > text.length) return;
   const range = new Range();
   range.setStart(text, from);
@@ -35,10 +37,14 @@ function unitsBefore({ clientX, clientY }, text) {
 }
 
 element.addEventListener("click", (event) => {
-  const text = event.target.closest(".said[data-answer]")?.firstChild;
+  const said = event.target.closest(".said[data-part]");
+  const text = said?.firstChild;
   if (!text || !getSelection().isCollapsed) return; // text that is being copied is no choice
   const units = unitsBefore(event, text);
-  if (units >= 0) trigger("word", { at: [...text.data.slice(0, units)].length });
+  if (units < 0) return;
+  window.molora?.still();
+  const at = [...text.data.slice(0, units)].length;
+  trigger("word", { part: said.dataset.part, at, when: window.molora?.stamp() });
 });
 document.addEventListener("molora-chosen", mark);
 watch("value", () => {

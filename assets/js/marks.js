@@ -2,8 +2,8 @@
 // window's frame on the overview. A figure's `meta` says which rows its columns are.
 const MARKS = ["token", "cell", "window"];
 
-function columnOf(row, { rows, columns }) {
-  if (columns) return columns.indexOf(row);
+function columnOf(row, { rows, columns, from }) {
+  if (columns) return columns.includes(row) ? columns.indexOf(row) + from : -1;
   return rows && row >= rows[0] && row < rows[1] ? row : -1;
 }
 
@@ -33,8 +33,6 @@ function marks(data, layout) {
 
 // Arrows move the chosen cell, over the border of a block to the next projection; Home and End go to the first and
 // the last token, Page keys move the window. The mark moves at once, and where the walk rests the server is told.
-let rest = 0;
-
 function walk(event) {
   const chosen = window.molora?.chosen;
   if (event.ctrlKey || event.altKey || event.metaKey || !chosen || chosen.row === null) return;
@@ -49,11 +47,6 @@ function walk(event) {
   const at = lines.findIndex(({ layer, name }) => layer === chosen.layer && name === chosen.name);
   const line = lines[at < 0 ? 0 : Math.min(Math.max(at + (down ?? 0), 0), lines.length - 1)];
   const row = Math.min(Math.max(across ?? chosen.row, chosen.low), chosen.high - 1);
-  window.molora.pending = true;
-  window.molora.choose({ row, ...line });
-  clearTimeout(rest);
-  rest = setTimeout(() => {
-    window.molora.pending = false;
-    trigger("cell", { row, y: line.layer, name: line.name });
-  }, 120);
+  const cell = { row, y: line.layer, name: line.name };
+  window.molora.walk({ row, ...line }, () => trigger("cell", { ...cell, when: window.molora.stamp() }));
 }

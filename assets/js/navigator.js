@@ -3,6 +3,7 @@ const box = element.querySelector("#seek");
 let sought = "";
 
 function seek(step) {
+  window.molora?.still();
   trigger("seek", { text: box.value, step: box.value === sought ? step : Math.min(step - 1, 0) });
   sought = box.value;
 }
@@ -22,5 +23,8 @@ element.addEventListener("click", (event) => {
   const { seek: step, to } = button.dataset;
   if (step) seek(Number(step));
   else if (to) trigger("move", { to });
-  else trigger("answer");
+  else {
+    window.molora?.still();
+    trigger("answer");
+  }
 });

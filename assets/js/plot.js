@@ -56,16 +56,30 @@ function draw() {
   });
   if (first) {
     plot.on("plotly_click", ({ points: [point] }) => {
-      const { rows, columns } = plot.layout.meta ?? {};
+      const { rows, columns, from } = plot.layout.meta ?? {};
       if (point.data.type !== "heatmap") return;
-      const row = columns ? columns[Math.round(point.x)] : Math.round(point.x);
-      if (!(row >= 0)) return; // only the second run has it
+      const row = columns ? columns[Math.round(point.x) - from] : Math.round(point.x);
       const cell = { layer: String(point.y).slice(0, 20), name: String(point.data.name ?? "").slice(0, 40) };
-      if (rows || columns) window.molora?.choose({ row, ...cell });
-      trigger("cell", { row, y: cell.layer, name: cell.name });
+      const choice = rows || columns;
+      if (choice) window.molora?.choose({ row, ...cell });
+      trigger("cell", { row, y: cell.layer, name: cell.name, when: choice ? window.molora?.stamp() : null });
     });
     plot.on("plotly_doubleclick", reset);
+    plot.addEventListener("click", gap);
   }
+}
+
+// Plotly passes over a column that only one of two runs has; -1 is one that the first has not.
+function gap({ target, clientX }) {
+  const { columns, from } = plot.layout.meta ?? {};
+  if (!columns || !target.closest?.(".nsewdrag")) return;
+  const { xaxis } = plot._fullLayout;
+  const at = Math.round(xaxis.p2l(clientX - plot.getBoundingClientRect().left - xaxis._offset)) - from;
+  const cells = plot.calcdata.find(([part]) => part.z)?.[0].z[0] ?? [];
+  if (!(at in columns) || Number.isFinite(cells[at])) return;
+  const row = columns[at];
+  if (row >= 0) window.molora?.choose({ row, layer: null, name: null });
+  trigger("cell", { row, when: row >= 0 ? window.molora?.stamp() : null });
 }
 
 // A browser that cannot keep up with the stream draws the newest figure and leaves out those between.

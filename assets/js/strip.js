@@ -1,18 +1,14 @@
 // Click chooses a token; arrows, Home and End walk through the tokens and choose the one where they rest.
 const scroller = element.querySelector(".scroller");
 let atEnd = true;
-let rest = 0;
 let walking = false; // the focus is in the strip
-
-function mark(row) {
-  window.molora?.choose({ row, layer: null, name: null });
-}
 
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-t]");
   if (!button) return;
-  mark(Number(button.dataset.t));
-  trigger("pick", { row: Number(button.dataset.t) });
+  const row = Number(button.dataset.t);
+  window.molora?.choose({ row, layer: null, name: null });
+  trigger("pick", { row, when: window.molora?.stamp() });
 });
 document.addEventListener("focusin", (event) => {
   walking = element.contains(event.target);
@@ -35,13 +31,7 @@ element.addEventListener("keydown", (event) => {
   // Beyond the window the server moves it and its buttons come with the answer.
   const row = target ? Number(target.dataset.t) : Math.min(Math.max(next, low), high - 1);
   target?.focus();
-  if (window.molora) window.molora.pending = true;
-  mark(row);
-  clearTimeout(rest);
-  rest = setTimeout(() => {
-    if (window.molora) window.molora.pending = false;
-    trigger("pick", { row });
-  }, 120);
+  window.molora?.walk({ row, layer: null, name: null }, () => trigger("pick", { row, when: window.molora.stamp() }));
 });
 
 // What is chosen anywhere is pressed here, and in sight.

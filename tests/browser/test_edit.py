@@ -67,7 +67,11 @@ def test_rules_are_made_from_choices(fake: FakeEngine, open_stage: OpenPage) -> 
     page.get_by_role("tab", name="Edit").click()
     page.click("#edit-add")
     expect(page.get_by_role("alert")).to_contain_text("Choose at least one expert")
-    page.locator("#edit-kind label", has_text="reroute").click()
+    page.click("#edit-kind input")
+    page.get_by_role("option", name="attention LoRA off").click()
+    expect(page.locator("#edit-experts")).to_be_hidden()
+    page.click("#edit-kind input")
+    page.get_by_role("option", name="reroute").click()
     for expert in ("2", "5"):
         page.click("#edit-experts input")
         page.get_by_role("option", name=expert, exact=True).click()

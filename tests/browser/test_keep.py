@@ -43,8 +43,8 @@ def page(tab: Tab, fake: FakeEngine) -> Iterator[Page]:
     tab.check()
 
 
-def bring(page: Page, name: str, content: bytes) -> None:
-    page.set_input_files("#open-file", {"name": name, "mimeType": "application/octet-stream", "buffer": content})
+def bring(page: Page, name: str, content: bytes, where: str = "open") -> None:
+    page.set_input_files(f"#{where}-file", {"name": name, "mimeType": "application/octet-stream", "buffer": content})
 
 
 def packed(trace: RoutingTrace) -> bytes:
@@ -89,6 +89,34 @@ def test_the_report_works_offline_and_opens_again(page: Page, open_page: OpenPag
     assert page.locator("#log .user .said").inner_text().startswith("What is <b>this</b>?")
     expect(page.locator("#log .note")).to_contain_text("Imported from molora-report.html: a trace of the model fake")
     expect(page.locator("#summary.block")).to_contain_text("Imported, model fake")
+
+
+def test_the_report_tells_what_an_edit_and_a_second_run_changed(
+    page: Page, fake: FakeEngine, open_page: OpenPage, tmp_path: Path
+) -> None:
+    page.get_by_role("tab", name="Edit").click()
+    page.click("#edit-kind input")
+    page.get_by_role("option", name="uniform gates").click()
+    page.click("#edit-add")
+    expect(page.locator("#edit-rules li")).to_have_text("equal weights")
+    fake.play(answer=[" Otherwise", "."])
+    page.click("#edit-again")
+    expect(page.locator("#log .turn.assistant .mark")).to_contain_text("edited: equal weights")
+    page.wait_for_selector("#send", state="visible")
+    page.click("#edit-undo")
+    page.get_by_role("tab", name="Compare").click()
+    bring(page, "b.npz", packed(fake_trace(9, layers=30)), "second")
+    expect(page.locator("#compare-title.block")).to_contain_text("file b.npz")
+    page.get_by_role("tab", name="Map").click()
+    save(page, "report").save_as(tmp_path / "report.html")
+    offline = open_page(offline=True)
+    offline.goto((tmp_path / "report.html").as_uri())
+    for name in ("edit-changes", "compare-map"):
+        offline.wait_for_selector(f"#{name} .main-svg", state="attached")
+    expect(offline.get_by_role("heading", name="The first answer beside the edited one")).to_be_visible()
+    expect(offline.locator(".difference ins").first).to_contain_text("Otherwise")
+    expect(offline.get_by_role("heading", name="Second run: file b.npz")).to_be_visible()
+    assert offline.evaluate("() => document.scrollingElement.scrollWidth - innerWidth") <= 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from molora.trace import RoutingTrace
 from tests.browser.conftest import PHONE, OpenPage, Tab, opened
-from tests.browser.steps import answered, ask, buttons, click_cell, columns, save
+from tests.browser.long import bring, chosen_in_strip, clear, long_trace, marked
+from tests.browser.steps import answered, ask, buttons, columns, save
 from tests.fakes import FakeEngine, fake_trace
 from viz.window import SIZE
 
 # Gradio's queue uses an option of pandas that pandas has deprecated.
 pytestmark = pytest.mark.filterwarnings("default")
-
-WORDS = [" It", " is", " dia", "bet", "es", ".", " Not", " DIABETES", "?"]
-TOKENS = 700
-
-
-def long_trace() -> RoutingTrace:
-    texts = [f" w{row}" for row in range(TOKENS - len(WORDS))]
-    return fake_trace([*texts[:100], *WORDS, *texts[100:]], layers=30, template=3, prompt=300)
 
 
 @pytest.fixture(scope="module")
@@ -44,36 +35,6 @@ def page(tab: Tab, fake: FakeEngine) -> Iterator[Page]:
     yield tab.page
     tab.page.get_by_role("tab", name="Map").click()
     tab.check()
-
-
-def bring(page: Page, trace: RoutingTrace) -> None:
-    file = io.BytesIO()
-    trace.save(file)
-    page.set_input_files(
-        "#open-file", {"name": "long.npz", "mimeType": "application/octet-stream", "buffer": file.getvalue()}
-    )
-    expect(page.locator("#strip button[data-t]")).to_have_count(min(SIZE, len(trace)))
-    page.wait_for_function(
-        "count => document.querySelector('#map .js-plotly-plot').data?.find(part => part.z)?.x0 === count",
-        arg=max(len(trace) - SIZE, 0),
-    )
-
-
-def marked(page: Page, name: str, figure: str = "map") -> list[float]:
-    """Where a mark stands in a figure: [x0, x1], or nothing."""
-    shapes: list[float] = page.evaluate(
-        """([figure, name]) => {
-          const { shapes } = document.querySelector(`#${figure} .js-plotly-plot`).layout;
-          const shape = shapes.findLast(one => one.name === name);
-          return shape ? [shape.x0, shape.x1] : [];
-        }""",
-        [figure, name],
-    )
-    return shapes
-
-
-def chosen_in_strip(page: Page, row: int) -> None:
-    expect(page.locator("#strip [aria-pressed]")).to_have_attribute("data-t", str(row))
 
 
 def test_the_window_shows_the_end_and_is_moved_by_buttons_and_overview(page: Page) -> None:
@@ -166,60 +127,8 @@ def test_arrows_in_the_strip_walk_out_of_the_window_and_keep_the_focus(page: Pag
     chosen_in_strip(page, 460)
 
 
-def test_a_word_of_the_answer_is_its_token_and_the_token_is_marked_there(page: Page, fake: FakeEngine) -> None:
-    page.click("#clear")
-    fake.play(answer=[" It", " 😀", " dia", "bet", "es", "."])
-    ask(page, "What is it?")
-    answered(page)
-    spot = page.evaluate(
-        """() => {
-          const text = document.querySelector('#log .said[data-answer]').firstChild;
-          const range = new Range();
-          const at = text.data.indexOf('bet');
-          range.setStart(text, at);
-          range.setEnd(text, at + 1);
-          const box = range.getBoundingClientRect();
-          return { x: box.left + 1, y: box.top + box.height / 2 };
-        }"""
-    )
-    page.mouse.click(spot["x"], spot["y"])
-    pressed = page.locator("#strip [aria-pressed]")
-    expect(pressed).to_have_text("bet")
-    highlighted = "() => [...(CSS.highlights.get('molora-token') ?? [])].map(String).join()"
-    page.wait_for_function(f"() => ({highlighted})() === 'bet'")
-    page.locator("#strip button[data-t]", has_text="😀").click()
-    page.wait_for_function(f"() => ({highlighted})() === ' 😀'")
-    click_cell(page, int(pressed.get_attribute("data-t") or "") + 1, 3)
-    page.wait_for_function(f"() => ({highlighted})() === ' dia'")
-    expect(pressed).to_have_text("dia")
-
-
-def test_a_cell_of_the_comparison_chooses_the_first_runs_token(page: Page) -> None:
-    other = long_trace()
-    page.get_by_role("tab", name="Compare").click()
-    file = io.BytesIO()
-    other.select(tokens=slice(20, None)).save(file)
-    page.set_input_files(
-        "#second-file", {"name": "b.npz", "mimeType": "application/octet-stream", "buffer": file.getvalue()}
-    )
-    page.wait_for_selector("#compare-map .heatmaplayer image", state="attached")
-    box = page.locator("#compare-map .nsewdrag").first.bounding_box()
-    assert box is not None
-    spot = (box["x"] + box["width"] / 2, box["y"] + 20)
-    page.mouse.move(*spot)
-    page.wait_for_timeout(150)
-    page.mouse.click(*spot)
-    page.wait_for_function(
-        "() => document.querySelector('#compare-map .js-plotly-plot').layout.shapes.some(one => one.name === 'token')"
-    )
-    first, last = marked(page, "token", "compare-map")
-    column = round((first + last) / 2)
-    chosen_in_strip(page, column)
-    assert 300 < column < 400
-
-
 def test_the_window_follows_a_growing_answer_until_it_is_moved(page: Page, fake: FakeEngine) -> None:
-    page.click("#clear")
+    clear(page)
     fake.play(answer=[" word"] * 900, seconds_a_token=0.03)
     ask(page, " why" * 400)
     page.wait_for_function("() => document.querySelector('#strip button[data-t]')?.dataset.t === '240'")

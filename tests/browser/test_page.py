@@ -248,7 +248,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngin
     answered(page)
     page.focus("#prompt textarea")
     seen: set[str] = set()
-    for _ in range(40):
+    for _ in range(80):
         page.keyboard.press("Tab")
         seen.add(
             page.evaluate(

@@ -61,7 +61,7 @@ def test_what_is_chosen_is_told_once_for_all() -> None:
     session.choose(2)
     session.edits.place = (1, "up_proj")
     told = chosen(session)
-    assert (told["row"], told["layer"], told["name"], told["span"]) == (2, "1", "up", [2, 5])
+    assert (told["row"], told["layer"], told["name"], told["span"]) == (2, "1", "up", ["answer", 2, 5])
     assert (told["first"], told["last"], told["narrow"], told["marked"]) == (0, 4, False, True)
     assert chosen(Session())["row"] is None
 
@@ -81,9 +81,11 @@ def test_search_jump_and_moves_choose_and_move() -> None:
     moved_to(session, Event(row=700))
     assert session.window.holds(700)
     assert session.chosen == 500
-    assert word(session, Event(at=1))
+    assert word(session, Event(at=1, part="answer"))
     assert session.chosen == 500
-    assert not word(session, Event(at=10**9))
+    assert not word(session, Event(at=10**9, part="answer"))
+    assert word(session, Event(at=0, part="question"))
+    assert session.chosen == 3
 
 
 @pytest.mark.parametrize("data", [{}, {"text": 3, "step": 1}, {"text": "w1", "step": 7}, {"text": "w1"}])
@@ -92,7 +94,8 @@ def test_a_request_of_anyone_changes_nothing(data: dict[str, Any]) -> None:
     assert sought(session, Event(**data)) == ""
     moved_to(session, Event(row=-4))
     moved_to(session, Event(row="x"))
-    assert not word(session, Event(at="x"))
+    assert not word(session, Event(at="x", part="answer"))
+    assert not word(session, Event(at=0, part="else"))
     assert (session.chosen, session.start) == (None, None)
     with pytest.raises(MoloraError, match="no such move"):
         paged(session, Event(to="away"))
@@ -103,3 +106,28 @@ def test_without_an_answer_in_sight_the_jump_says_why() -> None:
         to_answer(Session(), Event())
     with pytest.raises(MoloraError, match="not shown now"):
         to_answer(Session(trace=fake_trace(20), view=View(show="prompt")), Event())
+
+
+def test_what_was_overtaken_changes_nothing() -> None:
+    panel, session = column(), Session(trace=fake_trace(300, layers=30))
+    panel._picked(session, Event(row=5, when=20.5))
+    assert panel._picked(session, Event(row=9, when=20.4)) == [gr.skip()] * len(panel.outputs)
+    assert session.chosen == 5
+    assert chosen(session)["when"] == 20.5
+    panel._opener("load")(session, 30)
+    assert panel._opener("token")(session, 29) == [gr.skip()] * len(panel.outputs)
+    assert session.tab == "load"
+    panel._chosen(session, 40, "all", "up", "both", "expert")
+    assert set(map(str, panel._chosen(session, 39, "all", "down", "both", "expert"))) == {str(gr.skip())}
+    assert session.view.projections == ("up_proj",)
+    for when in (None, "x", True):  # of anyone: taken as the newest
+        assert not session.overtaken("tab", when)
+
+
+def test_a_column_of_the_second_run_alone_is_said() -> None:
+    panel, session = column(), Session(trace=fake_trace(30, layers=30))
+    said, *drawn = panel._matched(session, Event(row=-1))
+    assert said.startswith("Only the second run has this token")
+    assert drawn == [gr.skip()] * len(panel.outputs)
+    assert panel._matched(session, Event(row=4, y="2", name="up"))[0] == ""
+    assert (session.chosen, session.edits.place) == (4, (2, "up_proj"))

@@ -54,6 +54,26 @@ def test_rules_are_told_in_words_and_undone(panel: RoutingPanel) -> None:
 
 
 @pytest.mark.parametrize(
+    ("choices", "words", "edit"),
+    [
+        (
+            ("uniform", [3], "0-1", "up"),
+            "equal weights in layers 0-1 of up_proj",
+            RoutingEdit.uniform([0, 1], ["up_proj"]),
+        ),
+        (("experts_off", [], "all", "all"), "without all experts", RoutingEdit.experts_off()),
+        (("attention_off", [], "all", "all"), "without the attention LoRA", RoutingEdit.attention_off()),
+    ],
+)
+def test_whole_parts_are_switched_off_and_gates_made_equal(
+    panel: RoutingPanel, choices: Any, words: str, edit: RoutingEdit
+) -> None:
+    session = Session(tab="edit")
+    assert panel.edit._add(session, *choices)[1] == f"<ol><li>{words}</li></ol>"
+    assert session.edits.edit() == edit
+
+
+@pytest.mark.parametrize(
     ("choices", "message"),
     [
         (("drop", [], "all", "all"), "at least one expert"),
@@ -61,6 +81,7 @@ def test_rules_are_told_in_words_and_undone(panel: RoutingPanel) -> None:
         (("drop", [3], "9", "all"), "layers 0 to 3"),
         (("drop", [3], "all", "<b>"), "There is no projection &#x27;&lt;b&gt;&#x27;"),
         (("drop", {"a": 1}, "all", "all"), "at least one expert"),
+        (("attention_off", [], "0-1", "all"), "switched off as a whole"),
         (("erase", [3], "all", "all"), "needs a kind"),
     ],
 )

@@ -18,6 +18,7 @@ from molora.trace import RoutingTrace
 from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, fake_trace
 from viz import opened
+from viz.incoming import incoming
 from viz.opened import read_file, said, show
 from viz.panels import downloads
 from viz.panels.opening import Opening
@@ -36,14 +37,15 @@ def chat(**sizes: Any) -> RoutingTrace:
     return trace
 
 
-def base64_of(trace: RoutingTrace) -> str:
+def bytes_of(trace: RoutingTrace) -> bytes:
     file = io.BytesIO()
     trace.save(file)
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
-def event(name: Any = "run.npz", content: Any = "") -> gr.EventData:
-    return cast(gr.EventData, SimpleNamespace(name=name, content=content))
+def event(name: Any = "run.npz", content: bytes = b"") -> gr.EventData:
+    """Of a file that has arrived."""
+    return cast(gr.EventData, SimpleNamespace(name=name, word=incoming.put(content)))
 
 
 def column() -> RoutingPanel:
@@ -67,7 +69,7 @@ def test_roles_are_those_that_the_template_names() -> None:
 
 def test_an_opened_file_is_marked_and_the_model_never_reads_it() -> None:
     session = Session(turns=[Turn("user", "Mine"), Turn("assistant", "Yours")])
-    Opening.opened(session, event(content=base64_of(chat())))
+    Opening.opened(session, event(content=bytes_of(chat())))
     assert [turn.content for turn in session.turns[:4]] == ["Mine", "Yours", "Why?", "So."]
     assert [turn.mark for turn in session.turns] == ["", "", "imported", "imported", ""]
     assert "trace of the model other with 4 layers × 3, 8 experts, top-2" in session.turns[-1].content
@@ -98,15 +100,13 @@ def test_an_edit_of_an_opened_trace_is_marked() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.npz", "?", "did not arrive whole"),
-        ("a.npz", base64.b64encode(b"PK\x03\x04 nothing").decode(), r"a\.npz is no trace, or is damaged"),
-        ("a.txt", base64.b64encode(b"hello").decode(), "holds no trace"),
-        ("a.jpg", base64.b64encode(b"\xff\xd8\xff").decode(), r"a\.jpg is neither a trace"),
-        ("a.npz", "", "is empty, or larger than 64 MB"),
-        (3, "", "did not arrive"),
+        ("a.npz", b"PK\x03\x04 nothing", r"a\.npz is no trace, or is damaged"),
+        ("a.txt", b"hello", "holds no trace"),
+        ("a.jpg", b"\xff\xd8\xff", r"a\.jpg is neither a trace"),
+        (3, b"", "did not arrive"),
     ],
 )
-def test_a_bad_file_is_named_and_nothing_is_lost(name: Any, content: str, words: str) -> None:
+def test_a_bad_file_is_named_and_nothing_is_lost(name: Any, content: bytes, words: str) -> None:
     session = Session(turns=[Turn("user", "Mine")], trace=fake_trace(9), chosen=3)
     before = (session.trace, list(session.turns), session.chosen)
     with pytest.raises(MoloraError, match=words):
@@ -114,15 +114,24 @@ def test_a_bad_file_is_named_and_nothing_is_lost(name: Any, content: str, words:
     assert (session.trace, session.turns, session.chosen) == before
 
 
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [("", "a.npz is empty, or larger than 64 MB"), ("unknown", "did not arrive"), (None, "did not arrive"), (3, "did")],
+)
+def test_a_file_that_is_not_there_is_said(word: Any, words: str) -> None:
+    with pytest.raises(MoloraError, match=words):
+        Opening.opened(Session(), cast(gr.EventData, SimpleNamespace(name="a.npz", word=word)))
+
+
 def test_nothing_opens_into_a_running_answer() -> None:
     with pytest.raises(MoloraError, match="still being written"):
-        Opening.opened(Session(running=True), event(content=base64_of(chat())))
+        Opening.opened(Session(running=True), event(content=bytes_of(chat())))
 
 
 def test_what_is_too_large_is_not_even_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened, "MAX_BYTES", 30)
     with pytest.raises(MoloraError, match="too large"):
-        read_file("big.npz", base64_of(chat()))
+        read_file("big.npz", bytes_of(chat()))
     assert opening.MAX_BYTES == 64 * 2**20
 
 
@@ -178,7 +187,7 @@ def test_the_atlas_of_another_model_says_so() -> None:
 def test_a_report_of_the_page_opens_again() -> None:
     session, again = Session(turns=[Turn("user", "Why?"), Turn("assistant", "So.")], trace=chat()), Session()
     name, content = json.loads(downloads.report_file(session))["name"], json.loads(downloads.report_file(session))
-    Opening.opened(again, event(name, content["content"]))
+    Opening.opened(again, event(name, base64.b64decode(content["content"])))
     assert again.trace is not None
     assert again.trace.token_text == CHAT
     assert [turn.content for turn in again.turns[:2]] == ["Why?", "So."]

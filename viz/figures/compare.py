@@ -23,21 +23,24 @@ _LEAST = 0.01
 _MAP, _BARS = [0, 0.8], [0.825, 1]
 
 
-def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360) -> go.Figure:
+def divergence_map(
+    found: Comparison, *, show: Show = "both", height: int = 360, part: slice | None = None, texts_once: bool = False
+) -> go.Figure:
     """Draws the divergence [A, L, P], a block a projection, and beside each layer its mean over the tokens shown.
 
     Faint is no difference, full the largest one; a gap is neither. Raises nothing for runs without a
     common token; it says so.
+
+    part: columns to draw of those that `show` keeps; colours and means stay those of all of them.
+    texts_once: each token's text comes once and not for every layer; only the page reads that.
     """
     kept = shown_rows(found, show)
     if not (kept & found.alignment.both).any() or not found.bits.size:
         return blank("The two runs have no token of this kind in common.", height)
     bits = found.bits[kept]  # [A, L, P]
-    texts = [
-        escape(visible(text))
-        for text, keep in zip(found.alignment.text(found.one, found.other), kept, strict=True)
-        if keep
-    ]
+    first, last, _ = (part or slice(None)).indices(len(bits))
+    rows = found.alignment.rows[kept][first:last]
+    texts = [escape(visible(text)) for text in type(found.alignment)(rows).text(found.one, found.other)]
     layers, projections = found.one.layer_indices.astype(str).tolist(), found.one.projections
     means = mean(bits, 0)  # [L, P]
     blocks = len(projections)
@@ -54,7 +57,7 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
             "colorscale": palette.strength_scale(),
             "colorbar": {"title": {"text": "bits"}, "nticks": 5},
         },
-        "xaxis": {"domain": _MAP, "range": [-0.5, len(bits) - 0.5], "title": {"text": "aligned token"}},
+        "xaxis": {"domain": _MAP, "range": [first - 0.5, last - 0.5], "title": {"text": "aligned token"}},
         "xaxis2": {
             "domain": _BARS,
             "range": [0, max(_LEAST, float(np.nanmax(means))) * 1.05],
@@ -69,9 +72,11 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
         data += [
             {
                 "type": "heatmap",
-                "z": np.ascontiguousarray(bits[:, :, block].T),
+                "z": np.ascontiguousarray(bits[first:last, :, block].T),
+                "x0": first,
+                "dx": 1,
                 "y": layers,
-                "text": [texts] * len(layers),
+                "text": [texts] * (1 if texts_once else len(layers)),
                 "coloraxis": "coloraxis",
                 "yaxis": f"y{number}",
                 "name": short(projection),
@@ -98,9 +103,9 @@ def divergence_map(found: Comparison, *, show: Show = "both", height: int = 360)
             **({"matches": "y"} if block else {}),
         }
     layout["xaxis"]["anchor"] = layout["xaxis2"]["anchor"] = f"y{blocks if blocks > 1 else ''}"
-    layout["uirevision"] = f"{show} {','.join(layers)} {','.join(projections)}"
-    layout["meta"] = {"columns": found.alignment.rows[kept, 0].tolist()}  # rows of the first run; -1 for none
-    _mark_answer(layout, _phases(found)[kept])
+    layout["uirevision"] = f"{show} {first} {','.join(layers)} {','.join(projections)}"
+    layout["meta"] = {"columns": rows[:, 0].tolist(), "from": first}  # rows of the first run; -1 for none
+    _mark_answer(layout, _phases(found)[kept], first, last)
     mark(layout, _edits(found))
     return figure(height, data, layout)
 
@@ -136,6 +141,17 @@ def shown_rows(found: Comparison, show: Show) -> NDArray[np.bool_]:
     return _phases(found) == (PROMPT if show == "prompt" else ANSWER)
 
 
+def window_part(found: Comparison, show: Show, first: int, last: int) -> slice:
+    """The `part` of the map that has the first run's rows from `first` to before `last`, and what the second alone
+    read between them; at its ends all that lies beyond them."""
+    mine = found.alignment.rows[shown_rows(found, show), 0]
+    held = ((mine >= first) & (mine < last)).nonzero()[0]
+    if not len(held):
+        return slice(0, len(mine))
+    before, after = (mine[: held[0]] >= 0).any(), (mine[held[-1] + 1 :] >= 0).any()
+    return slice(int(held[0]) if before else 0, int(held[-1]) + 1 if after else len(mine))
+
+
 def _phases(found: Comparison) -> NDArray[np.uint8]:
     return found.alignment.phase(found.one, found.other)
 
@@ -146,10 +162,10 @@ def _edits(found: Comparison) -> str:
     return "; ".join(f"{side} run edited: {edit}" for side, edit in sides if edit)
 
 
-def _mark_answer(layout: dict[str, Any], phases: NDArray[np.uint8]) -> None:
-    """A line where the answer begins, and the word beside it."""
+def _mark_answer(layout: dict[str, Any], phases: NDArray[np.uint8], first: int, last: int) -> None:
+    """A line where the answer begins, and the word beside it, if it is among the columns that are drawn."""
     start = int((phases == ANSWER).argmax()) if (phases == ANSWER).any() else -1
-    if start <= 0:
+    if start <= 0 or not first <= start < last:
         return
     line = {"type": "line", "x0": start - 0.5, "x1": start - 0.5, "y0": 0, "y1": 1.05, "yref": "paper"}
     layout["shapes"].append(line | {"layer": "above", "line": {"width": 2}})

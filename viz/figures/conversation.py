@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 _NAMES = {"user": "You", "assistant": "Model", "note": ""}
 
 
-def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False, answer: int | None = None) -> str:
+def conversation(
+    turns: Sequence[tuple[str, ...]], *, writing: bool = False, linked: Mapping[int, str] | None = None
+) -> str:
     """HTML of (role, text) or (role, text, mark) turns; roles are user, assistant and note.
 
     mark: what must be seen beside the name, such as the edit that an answer was made under.
 
     writing: whether an answer is being written, which the last turn then shows.
-    answer: the turn whose words are the trace's, which is then told apart by `data-answer`.
+    linked: turns whose words are the trace's, and which of it: "question" or "answer"; `data-part` then says so.
     """
     parts = []
     for at, (role, text, *marks) in enumerate(turns):
@@ -22,8 +24,8 @@ def conversation(turns: Sequence[tuple[str, ...]], *, writing: bool = False, ans
         caret = '<span class="caret" aria-hidden="true"></span>' if writing and last and role == "assistant" else ""
         marked = "".join(f' <span class="mark">{escape(mark)}</span>' for mark in marks if mark)
         who = f'<span class="who">{_NAMES[role]}{marked}</span>' if _NAMES[role] else ""
-        linked = " data-answer" if at == answer else ""
-        said = f'<div class="said" dir="auto"{linked}>{escape(text)}{caret}</div>'
+        part = f' data-part="{linked[at]}"' if linked and at in linked else ""
+        said = f'<div class="said" dir="auto"{part}>{escape(text)}{caret}</div>'
         parts.append(f'<div class="turn {role}">{who}{said}</div>')
     if writing and turns and turns[-1][0] != "assistant":
         parts.append('<div class="turn note"><div class="said">Waiting for the model…</div></div>')

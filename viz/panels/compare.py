@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from molora.compare import compared
+from molora.compare import Comparison
 from molora.errors import MoloraError
-from viz.figures.compare import comparison_line, divergence_map
+from viz.figures.compare import divergence_map, window_part
 from viz.figures.difference import text_difference
 from viz.figures.style import blank
 from viz.opened import said
@@ -19,7 +19,7 @@ from viz.panels.events import MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.opening import Opening
 from viz.panels.plot import packed, plot
-from viz.second import Other
+from viz.second import Other, comparison
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
 from viz.view import Shape
@@ -91,24 +91,28 @@ class ComparePanel:
             return ["", packed(blank(_EMPTY, height)), "", *buttons]
         other = session.other
         try:
-            found = compared(view.cut(session.trace), view.cut(other.trace))
+            found, line = comparison(session.trace, other, view)
         except MoloraError as error:
             return [_name(other), packed(blank(escape(str(error)), height)), "", *buttons]
-        line = f"{_name(other)} {comparison_line(found, show=view.show)}"
-        figure = packed(divergence_map(found, show=view.show, height=height))
-        return [line, figure, _answers(_first_answer(session), other.answer), *buttons]
+        figure = packed(self._map(session, found, texts_once=True))
+        return [f"{_name(other)} {line}", figure, _answers(_first_answer(session), other.answer), *buttons]
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
         """The map alone."""
         if session.trace is None or session.other is None:
             return blank(_EMPTY, HEIGHT)
-        view = session.view
         try:
-            found = compared(view.cut(session.trace), view.cut(session.other.trace))
+            return ComparePanel._map(session, comparison(session.trace, session.other, session.view)[0])
         except MoloraError as error:
             return blank(escape(str(error)), HEIGHT)
-        return divergence_map(found, show=view.show, height=HEIGHT)
+
+    @staticmethod
+    def _map(session: Session, found: Comparison, texts_once: bool = False) -> go.Figure:
+        """Of the tokens in the window."""
+        show, shown = session.view.show, session.window
+        part = window_part(found, show, shown.first, shown.last) if shown.narrow else None
+        return divergence_map(found, show=show, height=HEIGHT, part=part, texts_once=texts_once)
 
     def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
         """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""

@@ -9,11 +9,11 @@ import gradio as gr
 
 from molora.errors import MoloraError
 from viz.again import intervene
-from viz.answer_text import answer_turn
+from viz.answer_text import linked_turns
 from viz.assets import js
 from viz.chat import check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
-from viz.panels.events import MODEL, QUICK
+from viz.panels.events import EVERY, MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
 from viz.panels.settings import Settings
@@ -121,7 +121,7 @@ class ConversationPanel:
                 return [Notice.of(error), *[gr.skip()] * len(page)]
             return ["", *self._talk(session), *routing.draw(session)]
 
-        self.log.word(routing.said, state, routing.outputs, **QUICK)
+        self.log.word(routing.said, state, routing.outputs, **EVERY)
         routing.opening.button.opened(opened, state, [notice.html, *page], **QUICK)
 
     def _sent(self, session: Session, prompt: str | None) -> list[Any]:
@@ -178,7 +178,7 @@ class ConversationPanel:
     @staticmethod
     def _log(session: Session, turns: Sequence[tuple[str, ...]]) -> str:
         writing = session.busy and not session.edits.sweeping
-        return conversation(turns, writing=writing, answer=answer_turn(session))
+        return conversation(turns, writing=writing, linked=linked_turns(session))
 
     def _welcome(self) -> str:
         return (

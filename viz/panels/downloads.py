@@ -19,6 +19,7 @@ from molora.analysis import summarize
 from molora.export import write_csv
 from molora.trace import RoutingTrace
 from viz.assets import js
+from viz.beside import beside
 from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
 from viz.panels.edit import EditPanel
@@ -99,8 +100,9 @@ def summary_file(session: Session) -> str:
 
 
 def report_file(session: Session) -> str:
-    """What was said and the whole trace; the selected token and the map's colour are those on the page."""
-    page = report(_trace(session), session.kept(), selected=session.selected, colour=session.view.colour)
+    """What was said, the whole trace, and what stands beside the answer, with the page's token and colour."""
+    trace, view = _trace(session), session.view
+    page = report(trace, session.kept(), selected=session.selected, colour=view.colour, beside=beside(session))
     return _file("molora-report.html", "text/html", page.encode())
 
 

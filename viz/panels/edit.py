@@ -14,8 +14,8 @@ from molora.trace import ANSWER
 from viz.again import prepare
 from viz.figures.effects import sweep, token_changes
 from viz.figures.style import blank, short
-from viz.intervention import strongest
-from viz.panels.events import QUICK
+from viz.intervention import FOR_ALL, strongest
+from viz.panels.events import EVERY, QUICK
 from viz.panels.notice import Notice
 from viz.panels.plot import packed, plot
 from viz.session import Session
@@ -23,7 +23,14 @@ from viz.view import Shape, layer_choices, parse_layers
 
 CHANGE_HEIGHT, SWEEP_HEIGHT = 210, 180
 
-_KINDS = [("drop", "drop"), ("reroute", "reroute"), ("force", "force")]
+_KINDS = [
+    ("drop", "drop"),
+    ("reroute", "reroute"),
+    ("force", "force"),
+    ("uniform gates", "uniform"),
+    ("all experts off", "experts_off"),
+    ("attention LoRA off", "attention_off"),
+]
 _NO_RULES = "No rule yet. Drop: an expert adds nothing. Reroute: it cannot be picked. Force: it always is."
 
 
@@ -34,7 +41,7 @@ class EditPanel:
         """Shape and picks of each router are the loaded model's; edits are for it, whatever trace is shown."""
         self.shape, self.top_k = shape, top_k
         with gr.Row(elem_classes="controls edit-rule"):
-            self.kind = gr.Radio(_KINDS, value="drop", label="Change", elem_id="edit-kind")
+            self.kind = gr.Dropdown(_KINDS, value="drop", label="Change", elem_id="edit-kind")
             self.experts = gr.Dropdown(
                 list(range(shape.num_experts)), value=[], multiselect=True, label="Experts", elem_id="edit-experts"
             )
@@ -83,6 +90,7 @@ class EditPanel:
     def wire(self, state: gr.State, notice: Notice) -> None:
         outputs = [notice.html, *self.outputs]
         choices = [self.kind, self.experts, self.layers, self.projection]
+        self.kind.input(_named, self.kind, self.experts, **EVERY)
         self.add.click(self._add, [state, *choices], outputs, **QUICK)
         self.undo.click(self._undo, state, outputs, **QUICK)
         self.clear.click(self._clear, state, outputs, **QUICK)
@@ -172,6 +180,11 @@ class EditPanel:
         if not edits.effects:
             return blank("Sweep: each expert off in turn, in the<br>layers and projection chosen above.", SWEEP_HEIGHT)
         return sweep(edits.effects, self.shape.num_experts, where=edits.swept(), height=SWEEP_HEIGHT)
+
+
+def _named(kind: str) -> Any:
+    """The box of experts, for changes that name some."""
+    return gr.update(visible=kind not in FOR_ALL)
 
 
 def here(session: Session) -> tuple[int, int, str] | None:

@@ -17,7 +17,7 @@ from viz.answer_text import answer_rows, row_at, span
 from viz.assets import js
 from viz.figures.overview import overview
 from viz.figures.style import blank, short
-from viz.panels.events import LATEST
+from viz.panels.events import EVERY
 from viz.panels.notice import Notice
 from viz.panels.plot import plot
 from viz.search import find
@@ -71,7 +71,7 @@ class Navigator:
 
     @staticmethod
     def chosen(session: Session, streaming: bool) -> str:
-        """What is chosen and shown, as JSON; `span` is where the token stands in the answer's text."""
+        """What is chosen and shown, as JSON; `span` is where the token stands in question or answer."""
         row, trace, shown, place = session.selected, session.trace, session.window, session.edits.place
         return json.dumps(
             {
@@ -80,6 +80,7 @@ class Navigator:
                 "name": None if place is None else short(place[1]),
                 "marked": session.chosen is not None or not streaming,
                 "span": None if row is None or trace is None else span(trace, row),
+                "when": session.newest.get("choice", 0),
                 "narrow": shown.narrow,
                 **shown._asdict(),
             }
@@ -101,10 +102,10 @@ class Navigator:
             return happened
 
         page = [notice.html, *outputs]
-        self.bar.seek(event(sought), state, page, **LATEST)
-        self.bar.answer(event(to_answer), state, page, **LATEST)
-        self.bar.move(event(paged), state, page, **LATEST)
-        self.overview.cell(event(moved_to), state, page, **LATEST)
+        self.bar.seek(event(sought), state, page, **EVERY)
+        self.bar.answer(event(to_answer), state, page, **EVERY)
+        self.bar.move(event(paged), state, page, **EVERY)
+        self.overview.cell(event(moved_to), state, page, **EVERY)
 
 
 def overview_of(session: Session) -> go.Figure:
@@ -153,10 +154,12 @@ def moved_to(session: Session, event: gr.EventData) -> str:
 
 
 def word(session: Session, event: gr.EventData) -> bool:
-    """Chooses the token of a clicked character of the answer; False if there is none."""
-    at = getattr(event, "at", None)
-    row = row_at(session.trace, at) if session.trace is not None and isinstance(at, int) else None
-    if row is None:
+    """Chooses the token of a clicked character of the question or the answer; False if there is none."""
+    at, part = getattr(event, "at", None), getattr(event, "part", None)
+    if session.trace is None or not isinstance(at, int) or part not in ("question", "answer"):
+        return False
+    row = row_at(session.trace, at, part)
+    if row is None or session.overtaken("choice", getattr(event, "when", None)):
         return False
     _choose(session, row)
     return True

@@ -1,4 +1,4 @@
-"""Open trace: a file of the visitor's, read in the browser, to be explored without a run of the model."""
+"""Open trace: a file of the visitor's, sent to the server's memory, to be explored without a run of the model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from molora.errors import MoloraError
 from molora.opening import MAX_BYTES
 from molora.trace import RoutingTrace
 from viz.assets import js
+from viz.incoming import PATH, incoming
 from viz.opened import read_file, show
 from viz.session import Session
 
 
 class Opening:
-    """Its event: `opened`, with `name` and `content`, base64; "" where the browser saw that it is too large."""
+    """Its event: `opened`, with `name` and `word`, what the server gave for the file; "" where the browser saw that it
+    is too large or empty."""
 
     def __init__(self, name: str = "open", text: str = "Open trace") -> None:
         """name: what the ids begin with; text: what stands on the button."""
@@ -23,7 +25,7 @@ class Opening:
                 f'without a run of the model">{text}</button>'
                 f'<input type="file" id="{name}-file" accept=".npz,.html,.htm" aria-label="Trace or report" hidden>'
             ),
-            js_on_load=f"const MOST = {MAX_BYTES};\n{js('opening')}",
+            js_on_load=f"const MOST = {MAX_BYTES}, WHERE = '{PATH.lstrip('/')}';\n{js('opening')}",
             elem_classes="choice",
             apply_default_css=False,
         )
@@ -36,11 +38,12 @@ class Opening:
     @staticmethod
     def read(session: Session, event: gr.EventData) -> tuple[RoutingTrace, str]:
         """The trace in the file, and its name. Raises MoloraError for a file that cannot be opened now."""
-        name, content = event.name, event.content
-        if not isinstance(name, str) or not isinstance(content, str):
+        name, word = event.name, event.word
+        if isinstance(name, str) and not word and isinstance(word, str):
+            raise MoloraError(f"{name[:80]} is empty, or larger than {MAX_BYTES >> 20} MB.")
+        content = incoming.take(word) if isinstance(word, str) else None
+        if not isinstance(name, str) or content is None:
             raise MoloraError("The file did not arrive. Open it again.")
         if session.busy:
             raise MoloraError("An answer is still being written. Stop it first.")
-        if not content:
-            raise MoloraError(f"{name[:80]} is empty, or larger than {MAX_BYTES >> 20} MB.")
         return read_file(name, content), name

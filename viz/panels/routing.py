@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from html import escape
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,7 @@ from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
 from viz.panels.downloads import Downloads
 from viz.panels.edit import EditPanel
-from viz.panels.events import LATEST, QUICK
+from viz.panels.events import EVERY, QUICK
 from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
 from viz.panels.navigator import Navigator, overview_of, paged, word
@@ -31,6 +32,9 @@ from viz.panels.token import TokenPanel
 from viz.panels.words import Words
 from viz.session import Session, Tab
 from viz.view import Shape
+
+_NOW = "(session, _, ...choices) => [session, performance.now(), ...choices]"
+"""Sends with a choice when it was made."""
 
 
 class RoutingPanel:
@@ -46,9 +50,11 @@ class RoutingPanel:
     ) -> None:
         """atlas: the model's, or why there is none; top_k: picks of each router."""
         self.shape = Shape(tuple(layers), projections, num_experts)
+        self._turn = Lock()  # choices are answered in turn, so that no answer overtakes a later one
         self.controls = Controls(self.shape)
         self.strip = StripPanel(num_experts)
         self.navigator = Navigator()
+        self.since = gr.Number(0, visible=False)
         with gr.Tabs(elem_classes="tabs"):
             with gr.Tab("Map", id="map") as map_tab:
                 self.map = MapPanel()
@@ -116,7 +122,8 @@ class RoutingPanel:
             ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
-            skipped = name != session.tab or (choice and name not in ("map", "token"))
+            skipped = name != session.tab or (choice and name not in ("map", "token", "compare"))
+            skipped = skipped or (name == "compare" and stays("compare", *now, shown, session.other, session.planned))
             tabs += [gr.skip()] * len(outputs) if skipped else drawn()
         line = gr.skip() if stays("summary", *now) else self._line(session)
         whole: Any = gr.skip()
@@ -146,34 +153,41 @@ class RoutingPanel:
     def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""
         for control in self.controls.inputs:
-            control.input(self._chosen, [state, *self.controls.inputs], [notice.html, *self.outputs], **QUICK)
+            choices = [state, self.since, *self.controls.inputs]
+            control.input(self._chosen, choices, [notice.html, *self.outputs], js=_NOW, **EVERY)
         for name, tab in self.tabs.items():
-            tab.select(self._opener(name), state, self.outputs, **QUICK)
-        self.strip.strip.pick(self._picked, state, self.outputs, **LATEST)
-        self.map.map.cell(self._picked, state, self.outputs, **LATEST)
+            tab.select(self._opener(name), [state, self.since], self.outputs, js=_NOW, **EVERY)
+        self.strip.strip.pick(self._picked, state, self.outputs, **EVERY)
+        self.map.map.cell(self._picked, state, self.outputs, **EVERY)
         if self.compare.outputs:
-            self.compare.map.cell(self._picked, state, self.outputs, **LATEST)
-        self.map.map.turn(self._paged, state, self.outputs, **LATEST)
+            self.compare.map.cell(self._matched, state, [notice.html, *self.outputs], **EVERY)
+        self.map.map.turn(self._paged, state, self.outputs, **EVERY)
         self.navigator.wire(state, notice, self._found, self.outputs)
-        self.load.tokens.pick(self._picked, state, self.outputs, **LATEST)
-        self.load.chips.expert(self._expert, state, self.outputs, **QUICK)
-        self.load.plot.cell(self._expert, state, self.outputs, **QUICK)
+        self.load.tokens.pick(self._picked, state, self.outputs, **EVERY)
+        self.load.chips.expert(self._expert, state, self.outputs, **EVERY)
+        self.load.plot.cell(self._expert, state, self.outputs, **EVERY)
         self.words.wire(state)
         self.map.here.click(self._off, state, [notice.html, *self.outputs], **QUICK)
         self.edit.wire(state, notice)
         self.downloads.wire(state, notice)
 
-    def _chosen(self, session: Session, *choices: Any) -> list[Any]:
-        try:
-            self.controls.changed(session, *choices)
-        except MoloraError as error:
-            return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
-        return ["", *self.draw(session)]
+    def _chosen(self, session: Session, since: float | None, *choices: Any) -> list[Any]:
+        with self._turn:
+            if session.overtaken("view", since):
+                return [gr.skip()] * (len(self.outputs) + 1)
+            try:
+                self.controls.changed(session, *choices)
+            except MoloraError as error:
+                return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
+            return ["", *self.draw(session)]
 
     def _opener(self, name: Tab) -> Any:
-        def opened(session: Session) -> list[Any]:
-            session.tab = name
-            return self.draw(session, tab=name)  # another tab may be opened meanwhile
+        def opened(session: Session, since: float | None) -> list[Any]:
+            with self._turn:
+                if session.overtaken("tab", since):
+                    return [gr.skip()] * len(self.outputs)
+                session.tab = name
+                return self.draw(session)
 
         return opened
 
@@ -181,9 +195,19 @@ class RoutingPanel:
         row = event.row
         if session.trace is None or not isinstance(row, int) or not 0 <= row < len(session.trace):
             return [gr.skip()] * len(self.outputs)
-        session.choose(row)
-        session.edits.place = place_of(session.trace, getattr(event, "y", None), getattr(event, "name", None))
-        return self.draw(session, choice=True)
+        with self._turn:
+            if session.overtaken("choice", getattr(event, "when", None)):
+                return [gr.skip()] * len(self.outputs)
+            session.choose(row)
+            session.edits.place = place_of(session.trace, getattr(event, "y", None), getattr(event, "name", None))
+            return self.draw(session, choice=True)
+
+    def _matched(self, session: Session, event: gr.EventData) -> list[Any]:
+        """After a click on the comparison, whose column may be no token of the first run."""
+        if event.row == -1:
+            said = "Only the second run has this token, so there is none to choose in the first."
+            return [said, *[gr.skip()] * len(self.outputs)]
+        return ["", *self._picked(session, event)]
 
     def _found(self, session: Session, found: str) -> list[Any]:
         return self.draw(session, choice=True, found=found)
@@ -194,8 +218,9 @@ class RoutingPanel:
         return self.draw(session, choice=True)
 
     def said(self, session: Session, event: gr.EventData) -> list[Any]:
-        """After a click on a word of the answer."""
-        return self.draw(session, choice=True) if word(session, event) else [gr.skip()] * len(self.outputs)
+        """After a click on a word of the question or the answer."""
+        with self._turn:
+            return self.draw(session, choice=True) if word(session, event) else [gr.skip()] * len(self.outputs)
 
     def _expert(self, session: Session, event: gr.EventData) -> list[Any]:
         """From a chip or from a column of the load."""

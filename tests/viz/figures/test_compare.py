@@ -9,7 +9,7 @@ import pytest
 from molora.compare import Comparison, compared
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 from tests.fakes import fake_trace
-from viz.figures.compare import comparison_line, divergence_map, shown_rows
+from viz.figures.compare import comparison_line, divergence_map, shown_rows, window_part
 from viz.figures.difference import MOST_CHARACTERS, text_difference
 
 
@@ -51,6 +51,27 @@ def test_only_what_the_view_shows_counts(found: Comparison, show: str, phase: in
     shown = divergence_map(found, show="prompt" if show == "prompt" else "answer")
     assert np.asarray(shown.data[0].z).shape[1] == kept.sum()
     assert (shown.layout.coloraxis.cmax > 0.05) == (show == "answer")
+
+
+def test_a_part_keeps_the_colours_means_and_numbers_of_the_whole(found: Comparison) -> None:
+    whole, part = divergence_map(found), divergence_map(found, part=slice(9, 12), texts_once=True)
+    assert np.asarray(part.data[0].z).shape == (4, 3)
+    assert (part.data[0].x0, list(part.layout.xaxis.range)) == (9, [8.5, 11.5])
+    assert part.layout.coloraxis.cmax == whole.layout.coloraxis.cmax
+    np.testing.assert_array_equal(part.data[3].x, whole.data[3].x)
+    assert part.layout.meta == {"columns": [9, 10, 11], "from": 9}
+    assert [len(line) for line in part.data[0].text] == [3]
+    assert not part.layout.shapes  # the answer begins before
+    assert whole.layout.shapes
+
+
+def test_a_window_holds_what_the_second_run_alone_read_between_its_tokens(found: Comparison) -> None:
+    # rows of the first run: 0 ... 11, -1, -1
+    assert window_part(found, "both", 0, 12) == slice(0, 14)
+    assert window_part(found, "both", 2, 9) == slice(2, 9)
+    assert window_part(found, "both", 9, 12) == slice(9, 14)
+    assert window_part(found, "answer", 9, 12) == slice(1, 6)
+    assert window_part(found, "prompt", 9, 12) == slice(0, 5)  # nothing of it: all
 
 
 def test_nothing_in_common_is_said() -> None:
