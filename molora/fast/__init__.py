@@ -7,6 +7,6 @@ It computes what the modules compute with far less Python; every other model and
 from molora.fast.cache import growing_cache
 from molora.fast.plan import Plan
 from molora.fast.step import Step
-from molora.fast.store import allow_packing, fits, may_pack, step_of
+from molora.fast.store import allow_packing, fits, may_pack, packs, step_of
 
-__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "step_of"]
+__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "packs", "step_of"]

@@ -34,6 +34,11 @@ class PlainLora:
         self._a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*R, I]
         self._b = torch.block_diag(*(linear.lora_B.detach().T * linear.scaling for linear in linears))  # [P*R, P*O]
 
+    @property
+    def nbytes(self) -> int:
+        """What one token reads."""
+        return self._a.nbytes + self._b.nbytes
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [1, P*O] and what LoRA adds to it for x [1, I]."""
         return torch.addmm(y, F.linear(x, self._a), self._b)
@@ -53,6 +58,11 @@ class Experts:
         self._router = torch.cat([router.weight.detach().float() for router in routers])  # [P*E, I]
         self._bias = torch.cat([router.bias.detach().float() for router in routers])  # [P*E]
         self._first = (torch.arange(self._p, device=self._a.device) * self._e)[:, None]  # [P, 1]
+
+    @property
+    def nbytes(self) -> int:
+        """What one token reads: the routers, and the picked experts alone."""
+        return self._router.nbytes + self._bias.nbytes + (self._a.nbytes + self._b.nbytes) * self._k // self._e
 
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""

@@ -18,7 +18,7 @@ from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.cache import GrowingLayer
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
-from molora.fast.product import Product, product
+from molora.fast.product import product
 from molora.layers import MoloraLinear
 
 
@@ -28,13 +28,18 @@ class _Site:
     def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool) -> None:
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
-        self._base: Product = product(plain, pack)
+        self._base = product(plain, pack)
         self._experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self._lora = PlainLora(wrapped) if wrapped and self._experts is None else None
 
+    @property
+    def nbytes(self) -> int:
+        """What one token reads."""
+        return self._base.nbytes + sum(part.nbytes for part in (self._experts, self._lora) if part is not None)
+
     def __call__(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> Tensor:
         """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided."""
-        y = self._base(x)
+        y = self._base.multiply(x)
         if self._experts is not None:
             y, picked = self._experts.add(x, y, masks)
             seen.append(picked)
@@ -77,6 +82,13 @@ class Step:
             for layer in body.layers
         ]
 
+    @property
+    def nbytes(self) -> int:
+        """What one token reads of the weights, in the copies that are really read; keys and values are left out."""
+        sites = [site for layer in self._layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        norms = [self._norm, *(norm for layer in self._layers for norm in (layer.norm, layer.mlp_norm))]
+        return self._head.nbytes + sum(one.nbytes for one in sites) + sum(one.weight.nbytes for one in norms)
+
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         """Reads one token, int64 [1], after those in the cache; logits [1, V], and the routers' picks in their order:
         for each layer those of gate and up together, then those of down."""
@@ -89,7 +101,7 @@ class Step:
             both = layer.gate_up(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
             gate, up = both.chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
-        return self._head(_normed(self._norm, x)), seen
+        return self._head.multiply(_normed(self._norm, x)), seen
 
     def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
+from molora.fast.product import seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
 
@@ -34,6 +35,20 @@ def allow_packing(model: nn.Module) -> None:
     is float32 throughout.
     """
     _packed.add(model)
+
+
+def packs(model: Any) -> bool:
+    """Whether single tokens are read in 4 bits: told by the first rows of each weight, without making any copy."""
+    return (
+        may_pack(model)
+        and fits(model)
+        and all(
+            seems_packable(getattr(linear, "base_layer", linear))
+            for layer in model.model.layers
+            for linears in _sites(layer)
+            for linear in linears
+        )
+    )
 
 
 def fits(model: Any) -> bool:
@@ -85,7 +100,7 @@ def _hooked(model: nn.Module) -> bool:
     )
 
 
-def _sites(layer: Any) -> Iterator[list[nn.Module]]:
+def _sites(layer: Any) -> Iterator[list[Any]]:
     attention, mlp = layer.self_attn, layer.mlp
     yield [attention.q_proj, attention.k_proj, attention.v_proj]
     yield [attention.o_proj]
