@@ -1,6 +1,6 @@
-"""The adapters of linears that read the same input, for one token: only the picked experts are read.
+"""The adapters of linears that read the same input: for one token only the picked experts are read, for many all.
 
-Axes: P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one.
+Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molora.edits import Masks
-from molora.layers import MoloraLinear, choose
+from molora.layers import MoloraLinear, choose, gated
 
 
 class Picked(NamedTuple):
-    """What P routers decided for one token."""
+    """What P routers decided for one token, or, with an axis N ahead, for many."""
 
     logits: Tensor
     """float32 [P, E]"""
@@ -40,7 +40,7 @@ class PlainLora:
         return self._a.nbytes + self._b.nbytes
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """y [1, P*O] and what LoRA adds to it for x [1, I]."""
+        """y [N, P*O] and what LoRA adds to it for x [N, I]."""
         return torch.addmm(y, F.linear(x, self._a), self._b)
 
 
@@ -79,6 +79,25 @@ class Experts:
         h = (h * gates).view(p, 1, k * r)  # [P, 1, K*R]
         y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
         return y, Picked(logits, ids, weights)
+
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, rough: bool) -> Picked:
+        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; what was picked for each token.
+
+        rough: multiply in the dtype that the weights are kept in.
+        """
+        p, e, r = self._p, self._e, self._r
+        logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
+        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
+        dtype = self._a.dtype if rough else self._dtype
+        a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
+        h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
+        h = gated(h, ids, weights * self._scaling).view(-1, p, e * r)  # [N, P, E*R]
+        for number, y in enumerate(parts):
+            if y.dtype == dtype:
+                y.addmm_(h[:, number], b[number])
+            else:
+                y += h[:, number] @ b[number]
+        return Picked(logits, ids, weights)
 
 
 def _narrow(weight: Tensor) -> Tensor:
