@@ -1,7 +1,7 @@
-"""The lean pass of one token: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
+"""The lean pass: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
 
-It computes what the modules compute with far less Python; every other model and every longer pass takes the modules.
-`fits` decides which.
+It computes what the modules compute with far less Python; every other model, and conversations that are read together,
+take the modules. `fits` decides which.
 """
 
 from molora.fast.cache import growing_cache

@@ -80,15 +80,12 @@ class Experts:
         y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
         return y, Picked(logits, ids, weights)
 
-    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, rough: bool) -> Picked:
-        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; what was picked for each token.
-
-        rough: multiply in the dtype that the weights are kept in.
-        """
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None) -> Picked:
+        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; and which they were."""
         p, e, r = self._p, self._e, self._r
         logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
         ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
-        dtype = self._a.dtype if rough else self._dtype
+        dtype = self._dtype
         a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
         h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
         h = gated(h, ids, weights * self._scaling).view(-1, p, e * r)  # [N, P, E*R]

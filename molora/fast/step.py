@@ -6,7 +6,7 @@ Axes: N tokens, L layers, I hidden size, M of the FFN, H query heads, G key and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -57,11 +57,10 @@ class _Site:
         """The same for x [N, I], one [N, O] a linear, in the weights themselves."""
         parts = [F.linear(x, linear.weight, bias_of(linear)) for linear in self.linears]
         if self._experts is not None:
-            seen.append(self._experts.add_many(x, parts, masks, self._pack and _bfloat16_is_fast()))
+            seen.append(self._experts.add_many(x, parts, masks))
         elif self._lora is not None and lora:
             parts = [self._lora.add(x, torch.cat(parts, dim=-1))]
         return parts
-
 
 
 class _Layer(NamedTuple):
@@ -183,9 +182,3 @@ class Step:
 
 def _normed(norm: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
-
-
-@cache
-def _bfloat16_is_fast() -> bool:
-    """Whether this CPU multiplies in bfloat16; on others that is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported())

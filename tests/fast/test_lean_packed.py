@@ -117,6 +117,18 @@ def test_a_packed_step_reads_five_bits_a_weight() -> None:
     assert fast.step_of(plain).nbytes - fast.step_of(packed).nbytes == linears * (32 - 5) // 8
 
 
+def test_a_prompt_is_read_in_float32_all_the_same() -> None:
+    model = packable_model()
+    plain = plain_reading_of(model)
+    fast.allow_packing(model)
+    routed = []
+    for reading in (plain, reading_of(model)):
+        with reading.recording():
+            reading.read(range(40, 60), [""] * 20, [PROMPT] * 20)
+        routed.append(reading.trace({}).router_logits)
+    np.testing.assert_allclose(routed[1], routed[0], rtol=1e-3, atol=1e-3)
+
+
 def test_a_model_is_packed_only_where_it_was_allowed() -> None:
     ids = list(range(40, 60))
     routed = []

@@ -103,6 +103,15 @@ def test_an_expert_that_is_dropped_adds_nothing_even_where_it_overflows() -> Non
     assert_agree(model, edit)
 
 
+def test_an_expert_that_a_prompt_does_not_pick_adds_nothing_even_where_it_overflows() -> None:
+    model = make_model()
+    for layer in model.model.layers:
+        layer.mlp.up_proj.lora_A.data[:4] = torch.inf
+        layer.mlp.up_proj.router.bias.data[0] = -1e4
+    trace = assert_agree(model)
+    assert (trace.expert_ids[:, :, 1] != 0).all()
+
+
 def test_turns_of_many_tokens_may_follow_single_ones() -> None:
     model = make_model()
     lean, plain = reading_of(model), plain_reading_of(model)
