@@ -1,6 +1,7 @@
 """One token, or many, through a Llama- or Qwen2-shaped model: what its modules compute, as one flat function.
 
-Axes: N tokens, L layers, I hidden size, M of the FFN, H query heads, G key and value heads, D their size, T tokens so far, V vocabulary, P, E, K as ever.
+Axes: N tokens, L layers, I hidden size, M of the FFN, H query heads, G key and value heads, D their size, T tokens so
+far, V vocabulary, P, E, K as ever.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from molora.fast.head import head_product
 from molora.fast.plan import Plan
 from molora.fast.product import Product, bias_of, product
 from molora.layers import MoloraLinear
+
+_LONG = 1024
+"""Tokens so far from which two products serve one query sooner than the fused kernel does, on a CPU: 0.7 ms a layer
+in place of 1.1 at 4,000 tokens of the demo base"""
 
 
 class _Site:
@@ -163,7 +168,7 @@ class Step:
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
         keys, values = kept.push(states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
         query = states[:heads].view(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
-        y = F.scaled_dot_product_attention(query, keys, values, scale=self._scale)  # [1, G, H/G, D]
+        y = attention(query, keys, values, self._scale)  # [1, G, H/G, D]
         return layer.out(y.view(1, heads * size), None, lora, [])
 
     def _turn(self, x: Tensor, position: int) -> tuple[Tensor, Tensor]:
@@ -178,6 +183,14 @@ class Step:
         sign = torch.ones_like(sin[0, :1])  # [1, D]
         sign[:, : self._size // 2] = -1
         return cos[0], sin[0] * sign
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """What one token's queries [1, G, H/G, D] attend to in all keys and values so far [1, G, T, D]."""
+    if query.device.type == "cpu" and keys.shape[2] >= _LONG:
+        shares = (query * scale @ keys.mT).softmax(dim=-1)  # [1, G, H/G, T]
+        return shares @ values
+    return F.scaled_dot_product_attention(query, keys, values, scale=scale)
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

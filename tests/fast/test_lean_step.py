@@ -17,8 +17,8 @@ from tests.fast_models import LLAMA3_ROPE, make_model, plain_reading_of, reading
 
 IDS = torch.randint(300, (24,), generator=torch.Generator().manual_seed(3)).tolist()
 START = 9
-NEAR: dict[str, float] = {"rtol": 1e-3, "atol": 2e-3}
-"""Both ways round in float32, and these random weights make 1e-3 of it in a router's logits; a fault is 0.1 and more."""
+RTOL, ATOL = 1e-3, 2e-3
+"""Both ways round in float32: 1e-3 in these random weights' router logits, where a fault makes 0.1 and more."""
 
 
 def read(reading: Reading, turns: tuple[int, ...] = (START,), ids: list[int] = IDS) -> tuple[Tensor, RoutingTrace]:
@@ -37,10 +37,10 @@ def assert_agree(model: Any, edit: RoutingEdit | None = None, turns: tuple[int, 
     lean, plain = reading_of(model, edit), plain_reading_of(model, edit)
     assert fast.fits(model)
     (logits, trace), (expected, routed) = read(lean, turns), read(plain, turns)
-    torch.testing.assert_close(logits, expected, **NEAR)
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
     np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
-    np.testing.assert_allclose(trace.router_logits, routed.router_logits, **NEAR)
-    np.testing.assert_allclose(trace.expert_weights, routed.expert_weights, **NEAR)
+    np.testing.assert_allclose(trace.router_logits, routed.router_logits, rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(trace.expert_weights, routed.expert_weights, rtol=RTOL, atol=ATOL)
     return trace
 
 
@@ -119,14 +119,20 @@ def test_turns_of_many_tokens_may_follow_single_ones() -> None:
         with reading.recording():
             for part in (IDS[:5], IDS[5:6], IDS[6:7], IDS[7:12], IDS[12:13]):
                 reading.read(part, [""] * len(part), [PROMPT] * len(part))
-    np.testing.assert_allclose(lean.trace({}).router_logits, plain.trace({}).router_logits, **NEAR)
+    np.testing.assert_allclose(lean.trace({}).router_logits, plain.trace({}).router_logits, rtol=RTOL, atol=ATOL)
 
 
 def test_past_the_first_buffer_nothing_is_lost() -> None:
     ids = torch.randint(300, (300,), generator=torch.Generator().manual_seed(4)).tolist()
     model = make_model()
     (logits, _), (expected, _) = (read(make(model), (250,), ids) for make in (reading_of, plain_reading_of))
-    torch.testing.assert_close(logits, expected, **NEAR)
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+
+
+def test_a_long_past_is_attended_to_by_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("molora.fast.step._LONG", 12)
+    assert_agree(make_model())
+    assert_agree(make_model("qwen2", num_attention_heads=4, num_key_value_heads=4))
 
 
 def test_interleaved_readings_keep_their_own_past_and_edit() -> None:
