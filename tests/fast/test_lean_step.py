@@ -129,12 +129,6 @@ def test_past_the_first_buffer_nothing_is_lost() -> None:
     torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
 
 
-def test_a_long_past_is_attended_to_by_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("molora.fast.step._LONG", 12)
-    assert_agree(make_model())
-    assert_agree(make_model("qwen2", num_attention_heads=4, num_key_value_heads=4))
-
-
 def test_interleaved_readings_keep_their_own_past_and_edit() -> None:
     model = make_model()
     edits = (None, RoutingEdit.drop([0, 1]))
