@@ -210,6 +210,7 @@ class Engine:
         info = asdict(self.info)
         keys = ("model", "base", "adapter_sha256", "quantization", "dtype", "device")
         return {key: info[key] for key in keys} | {
+            "precision": self.info.precision,
             "sampling": asdict(sampling) if sampling else None,
             "seed": sampling.seed if sampling else None,
             "edit": edit.to_dict() if edit else None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from molora import fast
 from molora.config import EXPERT_PROJECTIONS
 from molora.grid import RouterGrid
 
@@ -35,6 +36,8 @@ class EngineInfo:
     """The layers with routers, by the model's own numbers; None: all"""
     num_shared_experts: int = 0
     """Experts of a layer that are always on; no router picks them and no trace shows them"""
+    decodes_in_4bit: bool = False
+    """Whether the answer's tokens read the base in the 4 bits that its file has, activations in bfloat16"""
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -47,8 +50,9 @@ class EngineInfo:
 
     @property
     def precision(self) -> str:
-        """Of the base's weights, as people call it: "NF4", "int8", or the dtype."""
-        return {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
+        """Of the base's weights, as people call it: "NF4", "int8", or the dtype; of decode too where it differs."""
+        name = {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
+        return f"{name}, decode in 4 bits" if self.decodes_in_4bit else name
 
 
 def engine_info(
@@ -80,6 +84,7 @@ def engine_info(
         router_projections=grid.projections,
         router_layers=tuple(grid.layer_indices),
         num_shared_experts=num_shared_experts,
+        decodes_in_4bit=fast.packs(network),
     )
 
 

@@ -130,7 +130,7 @@ class MoloraLinear(nn.Module):
         else:
             routing = self.router(x)
             h = h.unflatten(-1, (self.num_experts, self.r))  # [*, E, R]
-            h = _gated(h, routing.expert_ids, routing.weights * self.scaling).flatten(-2)  # [*, E*R]
+            h = gated(h, routing.expert_ids, routing.weights * self.scaling).flatten(-2)  # [*, E*R]
         if y.dtype != h.dtype or torch.is_autocast_enabled(x.device.type):
             return y + F.linear(h, self.lora_B).to(y.dtype)
         rows, h = y.reshape(-1, self.out_features), h.reshape(-1, h.shape[-1])  # [N, O], [N, E*R]
@@ -142,7 +142,7 @@ class MoloraLinear(nn.Module):
         return f"num_experts={self.num_experts}, r={self.r}, scaling={self.scaling:g}"
 
 
-def _gated(h: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def gated(h: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """h [*, E, R] times the weights [*, K] of the picked experts; 0 for the others, even where they overflow."""
     ids = ids.clamp_min(0)  # a slot switched off adds its weight, 0, to some expert
     gates = weights.new_zeros(h.shape[:-1]).scatter_add(-1, ids, weights).to(h.dtype).unsqueeze(-1)  # [*, E, 1]

@@ -56,7 +56,7 @@ class Reading:
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
         self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
-        self._step: fast.Step | None = None  # made at the first token that is read alone
+        self._step: fast.Step | None = None  # looked up at the first pass
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -76,10 +76,10 @@ class Reading:
         """One pass over `ids` after all that was read before; logits [1, V] of the next token, and, where the model
         `speaks`, its likeliest tokens recorded.
 
-        A single token after others takes the lean pass where the model fits it: the same, but for rounding.
+        It takes the lean pass where the model fits it: the same, but for rounding.
         """
         scored = [len(ids) - 1] if speaks else []
-        if self._lean and len(ids) == 1 and self._filled.get_seq_length():
+        if self._lean:
             return self._read_lean(ids, pieces, phase, scored)
         return self.read_placed(ids, pieces, phase, scored, logits_to_keep=1)[:, -1]  # [1, V]
 
@@ -112,8 +112,10 @@ class Reading:
         if self._step is None:
             self._step = fast.step_of(self._model)
         with self._lock, torch.inference_mode():
-            logits, picked = self._step(torch.tensor(ids, device=self._device), self._filled, self._plan)
-            self._recorder.take(picked)
+            alone = len(ids) == 1 and self._filled.get_seq_length()
+            read = self._step if alone else self._step.many
+            logits, picked = read(torch.tensor(ids, device=self._device), self._filled, self._plan)
+            self._recorder.take(picked, len(ids))
             found = self._likely(logits, scored)
         self._append(ids, pieces, phase, scored, found)
         return logits

@@ -86,14 +86,14 @@ class Recorder:
         if self._reading:
             self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
 
-    def take(self, picked: Sequence[Picked]) -> None:
-        """What the routers decided for one token in a pass that runs without hooks, in their order."""
+    def take(self, picked: Sequence[Picked], num_tokens: int) -> None:
+        """What the routers decided in a pass that runs without hooks, in their order."""
         if not self._grid.routers:
             return
         e, k = self._grid.num_experts, self._grid.top_k
-        row = self._buffer[0].view(-1, e + 2 * k)  # [L*P, E+K+K]
+        rows = self._buffer[:num_tokens].flatten(1, 2)  # [N, L*P, E+K+K]
         for at, width, parts in zip((0, e, e + k), (e, k, k), zip(*picked, strict=True), strict=True):
-            row[:, at : at + width] = torch.cat(parts)  # [L*P, ...]
+            rows[..., at : at + width] = torch.cat(parts, dim=-2)  # [L*P, ...], or [N, L*P, ...]
 
     def append(
         self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None

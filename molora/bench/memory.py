@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from molora import fast
 from molora.wrap import wrapped_linears
 
 
@@ -36,8 +37,11 @@ def peak_device_bytes() -> int | None:
 def bytes_a_token(model: nn.Module) -> int:
     """What one token of decode must read of the weights: all linears, and of a mixture the picked experts alone.
 
-    The embedding is one row and counts only where it is the head as well; keys and values are left out.
+    Where the lean pass reads copies of its own, those count. The embedding is one row and counts only where it is the
+    head as well; keys and values are left out.
     """
+    if fast.fits(model):
+        return fast.step_of(model).nbytes
     total, seen = 0, set[int]()
     picked: dict[int, float] = {}
     for linear in wrapped_linears(model).values():

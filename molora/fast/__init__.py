@@ -1,12 +1,12 @@
-"""The lean pass of one token: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
+"""The lean pass: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
 
-It computes what the modules compute with far less Python; every other model and every longer pass takes the modules.
-`fits` decides which.
+It computes what the modules compute with far less Python; every other model, and conversations that are read together,
+take the modules. `fits` decides which.
 """
 
 from molora.fast.cache import growing_cache
 from molora.fast.plan import Plan
 from molora.fast.step import Step
-from molora.fast.store import allow_packing, fits, may_pack, step_of
+from molora.fast.store import allow_packing, fits, may_pack, packs, step_of
 
-__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "step_of"]
+__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "packs", "step_of"]

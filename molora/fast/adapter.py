@@ -1,6 +1,6 @@
-"""The adapters of linears that read the same input, for one token: only the picked experts are read.
+"""The adapters of linears that read the same input: for one token only the picked experts are read, for many all.
 
-Axes: P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one.
+Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molora.edits import Masks
-from molora.layers import MoloraLinear, choose
+from molora.layers import MoloraLinear, choose, gated
 
 
 class Picked(NamedTuple):
-    """What P routers decided for one token."""
+    """What P routers decided for one token, or, with an axis N ahead, for many."""
 
     logits: Tensor
     """float32 [P, E]"""
@@ -34,8 +34,13 @@ class PlainLora:
         self._a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*R, I]
         self._b = torch.block_diag(*(linear.lora_B.detach().T * linear.scaling for linear in linears))  # [P*R, P*O]
 
+    @property
+    def nbytes(self) -> int:
+        """What one token reads."""
+        return self._a.nbytes + self._b.nbytes
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """y [1, P*O] and what LoRA adds to it for x [1, I]."""
+        """y [N, P*O] and what LoRA adds to it for x [N, I]."""
         return torch.addmm(y, F.linear(x, self._a), self._b)
 
 
@@ -54,6 +59,11 @@ class Experts:
         self._bias = torch.cat([router.bias.detach().float() for router in routers])  # [P*E]
         self._first = (torch.arange(self._p, device=self._a.device) * self._e)[:, None]  # [P, 1]
 
+    @property
+    def nbytes(self) -> int:
+        """What one token reads: the routers, and the picked experts alone."""
+        return self._router.nbytes + self._bias.nbytes + (self._a.nbytes + self._b.nbytes) * self._k // self._e
+
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""
         p, k, r = self._p, self._k, self._r
@@ -69,6 +79,22 @@ class Experts:
         h = (h * gates).view(p, 1, k * r)  # [P, 1, K*R]
         y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
         return y, Picked(logits, ids, weights)
+
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None) -> Picked:
+        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; and which they were."""
+        p, e, r = self._p, self._e, self._r
+        logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
+        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
+        dtype = self._dtype
+        a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
+        h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
+        h = gated(h, ids, weights * self._scaling).view(-1, p, e * r)  # [N, P, E*R]
+        for number, y in enumerate(parts):
+            if y.dtype == dtype:
+                y.addmm_(h[:, number], b[number])
+            else:
+                y += h[:, number] @ b[number]
+        return Picked(logits, ids, weights)
 
 
 def _narrow(weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Axes: O out_features of all of them, I in_features, G blocks of 32 weights along
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,15 @@ from torch import Tensor, nn
 BLOCK = 32
 """Weights that share a scale in llama.cpp's formats, and the group that torch's 4-bit kernel is given."""
 
-Product = Callable[[Tensor], Tensor]
-"""x [1, I] -> [1, O]"""
+
+class Product(NamedTuple):
+    """Linears as one function."""
+
+    multiply: Callable[[Tensor], Tensor]
+    """x [1, I] -> [1, O]"""
+    nbytes: int
+    """What it reads for one token"""
+    packed: bool = False
 
 
 def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
@@ -23,9 +31,15 @@ def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
     if pack and (packed := _packed(linears)) is not None:
         return packed
     weights = [(linear.weight, bias_of(linear)) for linear in linears]
+    nbytes = sum(one.nbytes for pair in weights for one in pair if one is not None)
     if len(weights) == 1:
-        return lambda x: F.linear(x, *weights[0])
-    return lambda x: torch.cat([F.linear(x, *each) for each in weights], dim=-1)
+        return Product(lambda x: F.linear(x, *weights[0]), nbytes)
+    return Product(lambda x: torch.cat([F.linear(x, *each) for each in weights], dim=-1), nbytes)
+
+
+def seems_packable(linear: nn.Linear) -> bool:
+    """What the first rows say, which is all that is to say of nearly every weight: a few milliseconds for a model."""
+    return packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) is not None
 
 
 def packable(weight: Tensor) -> bool:
@@ -52,19 +66,20 @@ def bias_of(linear: nn.Linear) -> Tensor | None:
 
 def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     """None if the weights of any block take more than 16 evenly spaced values."""
-    if not all(packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) for linear in linears):
-        return None  # the first rows tell most of them at once
+    if not all(map(seems_packable, linears)):
+        return None
     parts = [_four_bit(linear.weight.detach()) for linear in linears]
     whole = [part for part in parts if part is not None]
     if len(whole) < len(parts):
         return None
     weight, scales = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
+    multiply, nbytes = torch.ops.aten._weight_int4pack_mm_for_cpu, weight.nbytes + scales.nbytes
     biases = [bias_of(linear) for linear in linears]
     if all(each is None for each in biases):
-        return lambda x: torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales).float()
+        return Product(lambda x: multiply(x.bfloat16(), weight, BLOCK, scales).float(), nbytes, True)
     zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
     bias = torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
-    return lambda x: torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales) + bias
+    return Product(lambda x: multiply(x.bfloat16(), weight, BLOCK, scales) + bias, nbytes + bias.nbytes, True)
 
 
 def _four_bit(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:

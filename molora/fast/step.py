@@ -1,11 +1,13 @@
-"""One token through a Llama- or Qwen2-shaped model: what its modules compute, as one flat function.
+"""One token, or many, through a Llama- or Qwen2-shaped model: what its modules compute, as one flat function.
 
-Axes: L layers, H query heads, G key and value heads, D their size, T tokens so far, V vocabulary, P, E, K as ever.
+Axes: N tokens, L layers, I hidden size, M of the FFN, H query heads, G key and value heads, D their size, T tokens so
+far, V vocabulary, P, E, K as ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.cache import GrowingLayer
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
-from molora.fast.product import Product, product
+from molora.fast.product import Product, bias_of, product
 from molora.layers import MoloraLinear
 
 
@@ -28,19 +30,38 @@ class _Site:
     def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool) -> None:
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
-        self._base: Product = product(plain, pack)
+        self.linears, self._pack = plain, pack
         self._experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self._lora = PlainLora(wrapped) if wrapped and self._experts is None else None
 
+    @cached_property
+    def _base(self) -> Product:
+        """Packed at the first token that is read alone: a prompt does not wait for it."""
+        return product(self.linears, self._pack)
+
+    @property
+    def nbytes(self) -> int:
+        """What one token reads."""
+        return self._base.nbytes + sum(part.nbytes for part in (self._experts, self._lora) if part is not None)
+
     def __call__(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> Tensor:
         """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided."""
-        y = self._base(x)
+        y = self._base.multiply(x)
         if self._experts is not None:
             y, picked = self._experts.add(x, y, masks)
             seen.append(picked)
         elif self._lora is not None and lora:
             y = self._lora.add(x, y)
         return y
+
+    def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> list[Tensor]:
+        """The same for x [N, I], one [N, O] a linear, in the weights themselves."""
+        parts = [F.linear(x, linear.weight, bias_of(linear)) for linear in self.linears]
+        if self._experts is not None:
+            seen.append(self._experts.add_many(x, parts, masks))
+        elif self._lora is not None and lora:
+            parts = [self._lora.add(x, torch.cat(parts, dim=-1))]
+        return parts
 
 
 class _Layer(NamedTuple):
@@ -64,7 +85,7 @@ class Step:
         attention = body.layers[0].self_attn
         self._size, self._scale = attention.head_dim, attention.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
-        self._head = head_product(model.lm_head, pack)
+        self._lm_head, self._pack = model.lm_head, pack
         self._layers = [
             _Layer(
                 layer.input_layernorm,
@@ -77,8 +98,19 @@ class Step:
             for layer in body.layers
         ]
 
+    @cached_property
+    def _head(self) -> Product:
+        return head_product(self._lm_head, self._pack)
+
+    @property
+    def nbytes(self) -> int:
+        """What one token reads of the weights, in the copies that are really read; keys and values are left out."""
+        sites = [site for layer in self._layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        norms = [self._norm, *(norm for layer in self._layers for norm in (layer.norm, layer.mlp_norm))]
+        return self._head.nbytes + sum(one.nbytes for one in sites) + sum(one.weight.nbytes for one in norms)
+
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
-        """Reads one token, int64 [1], after those in the cache; logits [1, V], and the routers' picks in their order:
+        """Reads one token, int64 [1], after others in the cache; logits [1, V], and the routers' picks in their order:
         for each layer those of gate and up together, then those of down."""
         x = self._embedding[token]  # [1, I]
         cos, sin = self._turn(x, cache.get_seq_length())
@@ -89,7 +121,42 @@ class Step:
             both = layer.gate_up(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
             gate, up = both.chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
-        return self._head(_normed(self._norm, x)), seen
+        return self._head.multiply(_normed(self._norm, x)), seen
+
+    def many(self, tokens: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
+        """The same for tokens, int64 [N], after whatever is in the cache; logits [1, V] after the last."""
+        x, past = self._embedding[tokens], cache.get_seq_length()  # [N, I]
+        count = len(tokens)
+        cos, sin = self._angles(x, torch.arange(past, past + count, device=x.device))  # [N, D]
+        turn = cos[:, None], sin[:, None]  # [N, 1, D]
+        seen_by = x.new_ones(count, past + count, dtype=torch.bool).tril(past) if past else None  # [N, T]
+        seen: list[Picked] = []
+        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+            masks = plan.masks.get(number, (None, None))
+            x = x + self._attend_many(layer, _normed(layer.norm, x), turn, seen_by, kept, plan.attention)
+            gate, up = layer.gate_up.many(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            x = x + layer.down.many(F.silu(gate).mul_(up), masks[1], plan.mlp, seen)[0]
+        return F.linear(_normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
+
+    def _attend_many(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        turn: tuple[Tensor, Tensor],
+        seen_by: Tensor | None,
+        kept: GrowingLayer,
+        lora: bool,
+    ) -> Tensor:
+        heads, groups, size = self._heads, self._groups, self._size
+        states = torch.cat(layer.qkv.many(x, None, lora, []), dim=-1).view(-1, heads + 2 * groups, size)  # [N, H+2G, D]
+        turned, values = states.split([heads + groups, groups], dim=1)
+        turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
+        query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))
+        keys, values = kept.update(keys, values)  # [1, G, T, D]
+        y = F.scaled_dot_product_attention(
+            query, keys, values, seen_by, is_causal=seen_by is None, scale=self._scale, enable_gqa=heads != groups
+        )  # [1, H, N, D]
+        return layer.out.many(y[0].transpose(0, 1).flatten(1), None, lora, [])[0]
 
     def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
@@ -97,19 +164,26 @@ class Step:
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
         keys, values = kept.push(states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
         query = states[:heads].view(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
-        y = F.scaled_dot_product_attention(query, keys, values, scale=self._scale)  # [1, G, H/G, D]
+        y = attention(query, keys, values, self._scale)  # [1, G, H/G, D]
         return layer.out(y.view(1, heads * size), None, lora, [])
 
     def _turn(self, x: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [H+2G, D] that turn queries and keys to a position and leave the values."""
-        cos, sin = self._rotary(x, torch.tensor([[position]], device=x.device))  # [1, 1, D]
-        sign = torch.ones_like(sin[0])
-        sign[:, : self._size // 2] = -1
+        cos, sin = self._angles(x, torch.tensor([position], device=x.device))  # [1, D]
         turned, still = self._heads + self._groups, cos.new_zeros(self._groups, self._size)
-        return (
-            torch.cat([cos[0].expand(turned, -1), still + 1]),
-            torch.cat([(sin[0] * sign).expand(turned, -1), still]),
-        )
+        return torch.cat([cos.expand(turned, -1), still + 1]), torch.cat([sin.expand(turned, -1), still])
+
+    def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [N, D] of positions [N]: `sin` goes with the halves swapped."""
+        cos, sin = self._rotary(x, positions[None])  # [1, N, D]
+        sign = torch.ones_like(sin[0, :1])  # [1, D]
+        sign[:, : self._size // 2] = -1
+        return cos[0], sin[0] * sign
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """What one token's queries [1, G, H/G, D] attend to in all keys and values so far [1, G, T, D]."""
+    return F.scaled_dot_product_attention(query, keys, values, scale=scale)
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

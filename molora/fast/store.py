@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
+from molora.fast.product import seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
 
@@ -30,18 +31,32 @@ def may_pack(model: nn.Module) -> bool:
 def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
-    The levels are kept, but scales and activations are rounded to bfloat16, as on a GPU. Without this the lean pass
-    is float32 throughout.
+    The levels are kept, but scales and activations are rounded to bfloat16, as on a GPU. Prompts are read in float32
+    all the same, and without this single tokens are as well.
     """
     _packed.add(model)
+
+
+def packs(model: Any) -> bool:
+    """Whether single tokens are read in 4 bits: told by the first rows of each weight, without making any copy."""
+    return (
+        may_pack(model)
+        and fits(model)
+        and all(
+            seems_packable(getattr(linear, "base_layer", linear))
+            for layer in model.model.layers
+            for linears in _sites(layer)
+            for linear in linears
+        )
+    )
 
 
 def fits(model: Any) -> bool:
     """Whether the lean pass computes what this model's modules do.
 
     It does for decoders of the kinds above with full attention, on one device and in one dtype, with plain linears
-    whose adapters, if any, are alike where they read the same input. It draws no experts, and runs no hooks: hooks on
-    routers see longer passes alone, and any other hook keeps the model to its modules.
+    whose adapters, if any, are alike where they read the same input. It draws no experts, and runs no hooks: those on
+    routers see conversations read together alone, and any other hook keeps the model to its modules.
     """
     if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(model):
         return False
@@ -85,7 +100,7 @@ def _hooked(model: nn.Module) -> bool:
     )
 
 
-def _sites(layer: Any) -> Iterator[list[nn.Module]]:
+def _sites(layer: Any) -> Iterator[list[Any]]:
     attention, mlp = layer.self_attn, layer.mlp
     yield [attention.q_proj, attention.k_proj, attention.v_proj]
     yield [attention.o_proj]

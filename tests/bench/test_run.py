@@ -104,7 +104,11 @@ def test_a_token_reads_the_linears_the_head_and_its_own_experts() -> None:
     assert bytes_a_token(base) == 4 * (TINY.linear_weights + head + small)
     tokens_own = bytes_a_token(engine.model) - bytes_a_token(base)
     experts = sum(TINY.rank * 8 * (o + i) for name, (o, i) in TINY.linears().items() if "mlp" in name) * TINY.layers
-    assert tokens_own == 4 * (TINY.adapter_weights - experts + experts * 2 // 8)
+    needed = TINY.adapter_weights - experts + experts * 2 // 8
+    zeros = 2 * 3 * TINY.rank * TINY.hidden * TINY.layers  # B of q, k and v on one block diagonal
+    assert tokens_own == 4 * (needed + zeros)
+    engine.model.train()  # read by its modules
+    assert bytes_a_token(engine.model) == bytes_a_token(base) + 4 * needed
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from molora import fast
+from molora.engine import Engine
 from molora.fast.head import head_product
 from molora.fast.product import product
+from molora.grid import RouterGrid
+from molora.info import engine_info
 from molora.trace import PROMPT
-from tests.fast_models import make_model, plain_reading_of, reading_of
+from molora.wrap import wrapped_linears
+from tests.fast_models import TOKENIZER, make_model, plain_reading_of, reading_of
 
 
 def on_grid(weight: Tensor, levels: int, even: bool = False) -> Tensor:
@@ -44,8 +48,8 @@ def test_four_bits_are_read_with_no_loss_but_bfloat16s(bias: bool) -> None:
     x = torch.randn(1, 64)
     with torch.no_grad():
         expected = torch.cat([linear(x) for linear in linears], dim=-1)
-        y = product(linears, True)(x)
-        exact = product(linears, False)(x)
+        y = product(linears, True).multiply(x)
+        exact = product(linears, False).multiply(x)
     torch.testing.assert_close(exact, expected)
     assert y.dtype == torch.float32
     assert not torch.equal(y, expected), "it is packed"
@@ -59,7 +63,7 @@ def test_other_weights_are_read_as_they_are(kind: str) -> None:
     if kind == "one weight":
         linear.weight.data[60, 3] += 0.01
     x = torch.randn(1, columns)
-    assert torch.equal(product([linear], True)(x), linear(x))
+    assert torch.equal(product([linear], True).multiply(x), linear(x))
 
 
 def test_best_logits_are_exact_and_the_rest_near() -> None:
@@ -67,7 +71,7 @@ def test_best_logits_are_exact_and_the_rest_near() -> None:
     head.weight.data = on_grid(torch.randn(2048, 64), 255, even=True)
     x = torch.randn(1, 64)
     with torch.no_grad():
-        expected, logits = head(x)[0], head_product(head, True)(x)[0]
+        expected, logits = head(x)[0], head_product(head, True).multiply(x)[0]
     best = expected.topk(100).indices
     torch.testing.assert_close(logits[best], expected[best], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits, expected, rtol=1e-5, atol=1e-5), "it is packed"
@@ -80,6 +84,49 @@ def packable_model() -> Any:
         if name.endswith("base_layer.weight"):
             weight.data = on_grid(weight.data, 16)
     return model
+
+
+def test_whether_a_model_packs_is_told_before_it_does() -> None:
+    model = packable_model()
+    assert not fast.packs(model), "not allowed"
+    fast.allow_packing(model)
+    assert fast.packs(model)
+    model.model.layers[2].mlp.up_proj.base_layer.weight.data[3, 5] += 0.1
+    assert not fast.packs(model), "one weight of one linear is off its grid"
+    other = make_model()
+    fast.allow_packing(other)
+    assert not fast.packs(other)
+
+
+def test_people_are_told_of_the_four_bits() -> None:
+    model = packable_model()
+    given: dict[str, Any] = {"model": "m", "base": "b", "adapter_sha256": "", "quantization": "none", "device": "cpu"}
+    assert engine_info(model, grid=RouterGrid.of(model), **given).precision == "float32"
+    fast.allow_packing(model)
+    info = engine_info(model, grid=RouterGrid.of(model), **given)
+    assert info.precision == "float32, decode in 4 bits"
+    trace = Engine(model, TOKENIZER, info).trace_text("a")
+    assert trace.meta["precision"] == info.precision
+
+
+def test_a_packed_step_reads_five_bits_a_weight() -> None:
+    """4, and two bfloat16 for each block of 32."""
+    plain, packed = packable_model(), packable_model()
+    fast.allow_packing(packed)
+    linears = sum(one.base_layer.weight.numel() for one in wrapped_linears(plain).values())
+    assert fast.step_of(plain).nbytes - fast.step_of(packed).nbytes == linears * (32 - 5) // 8
+
+
+def test_a_prompt_is_read_in_float32_all_the_same() -> None:
+    model = packable_model()
+    plain = plain_reading_of(model)
+    fast.allow_packing(model)
+    routed = []
+    for reading in (plain, reading_of(model)):
+        with reading.recording():
+            reading.read(range(40, 60), [""] * 20, [PROMPT] * 20)
+        routed.append(reading.trace({}).router_logits)
+    np.testing.assert_allclose(routed[1], routed[0], rtol=1e-3, atol=1e-3)
 
 
 def test_a_model_is_packed_only_where_it_was_allowed() -> None:

@@ -17,6 +17,8 @@ from tests.fast_models import LLAMA3_ROPE, make_model, plain_reading_of, reading
 
 IDS = torch.randint(300, (24,), generator=torch.Generator().manual_seed(3)).tolist()
 START = 9
+RTOL, ATOL = 1e-3, 2e-3
+"""Both ways round in float32: 1e-3 in these random weights' router logits, where a fault makes 0.1 and more."""
 
 
 def read(reading: Reading, turns: tuple[int, ...] = (START,), ids: list[int] = IDS) -> tuple[Tensor, RoutingTrace]:
@@ -35,10 +37,10 @@ def assert_agree(model: Any, edit: RoutingEdit | None = None, turns: tuple[int, 
     lean, plain = reading_of(model, edit), plain_reading_of(model, edit)
     assert fast.fits(model)
     (logits, trace), (expected, routed) = read(lean, turns), read(plain, turns)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
     np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
-    np.testing.assert_allclose(trace.router_logits, routed.router_logits, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(trace.expert_weights, routed.expert_weights, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(trace.router_logits, routed.router_logits, rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(trace.expert_weights, routed.expert_weights, rtol=RTOL, atol=ATOL)
     return trace
 
 
@@ -101,6 +103,15 @@ def test_an_expert_that_is_dropped_adds_nothing_even_where_it_overflows() -> Non
     assert_agree(model, edit)
 
 
+def test_an_expert_that_a_prompt_does_not_pick_adds_nothing_even_where_it_overflows() -> None:
+    model = make_model()
+    for layer in model.model.layers:
+        layer.mlp.up_proj.lora_A.data[:4] = torch.inf
+        layer.mlp.up_proj.router.bias.data[0] = -1e4
+    trace = assert_agree(model)
+    assert (trace.expert_ids[:, :, 1] != 0).all()
+
+
 def test_turns_of_many_tokens_may_follow_single_ones() -> None:
     model = make_model()
     lean, plain = reading_of(model), plain_reading_of(model)
@@ -108,14 +119,14 @@ def test_turns_of_many_tokens_may_follow_single_ones() -> None:
         with reading.recording():
             for part in (IDS[:5], IDS[5:6], IDS[6:7], IDS[7:12], IDS[12:13]):
                 reading.read(part, [""] * len(part), [PROMPT] * len(part))
-    np.testing.assert_allclose(lean.trace({}).router_logits, plain.trace({}).router_logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(lean.trace({}).router_logits, plain.trace({}).router_logits, rtol=RTOL, atol=ATOL)
 
 
 def test_past_the_first_buffer_nothing_is_lost() -> None:
     ids = torch.randint(300, (300,), generator=torch.Generator().manual_seed(4)).tolist()
     model = make_model()
     (logits, _), (expected, _) = (read(make(model), (250,), ids) for make in (reading_of, plain_reading_of))
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
 
 
 def test_interleaved_readings_keep_their_own_past_and_edit() -> None:

@@ -1,0 +1,101 @@
+"""What a recording holds in memory, and that a token more costs the same however long it is."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from molora.fast.adapter import Picked
+from molora.grid import RouterGrid
+from molora.layers import Router
+from molora.likeliest import CANDIDATES, Likeliest
+from molora.recorder import Recorder
+from molora.trace import ANSWER, RoutingTrace
+from tests.released import make_tokenizer
+
+T, L, P, E, K = 4096, 40, 3, 8, 2
+CHUNK = 512
+
+
+def recorder() -> Recorder:
+    routers = [Router(4, E, K) for _ in range(L * P)]
+    return Recorder(RouterGrid(routers, list(range(L)), ("gate_proj", "up_proj", "down_proj"), E, K), CHUNK, T)
+
+
+def read(record: Recorder, count: int) -> None:
+    picks = Picked(torch.ones(count, L * P, E), torch.ones(count, L * P, K).long(), torch.ones(count, L * P, K))
+    record.take([picks], count)
+    record.append([7] * count, ["piece"] * count, [ANSWER] * count)
+
+
+def most_bytes(work: Callable[[], object]) -> int:
+    """What Python and numpy held at once while it ran, over what they held before."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        peak = tracemalloc.get_traced_memory()[1]
+        del kept
+        return peak
+    finally:
+        tracemalloc.stop()
+
+
+def whole() -> tuple[Recorder, RoutingTrace]:
+    record = recorder()
+    for _ in range(T // CHUNK):
+        read(record, CHUNK)
+    return record, record.trace({})
+
+
+def test_the_longest_trace_stays_far_below_a_gigabyte() -> None:
+    assert most_bytes(whole) < 64 * 2**20, "both copies of it, and whatever lay between"
+    _, trace = whole()
+    arrays = (trace.router_logits, trace.expert_ids, trace.expert_weights)
+    assert trace.router_logits.shape == (T, L, P, E)
+    assert sum(array.nbytes for array in arrays) == T * L * P * (4 * E + 2 * K + 4 * K)
+    assert (trace.router_logits == 1).all()
+    assert (trace.expert_ids == 1).all()
+
+
+def test_a_token_more_copies_nothing_of_the_past() -> None:
+    record = recorder()
+
+    def more() -> RoutingTrace:
+        read(record, 1)
+        return record.trace({})
+
+    more()
+    early, first = most_bytes(more), record.trace({})
+    for _ in range(7):
+        read(record, CHUNK)
+    late, last = most_bytes(more), record.trace({})
+    references = 8 * len(record)  # the list of its texts, a pointer each
+    assert late - early < 2 * references + 10_000
+    assert late < L * P * (E + 2 * K) * 4 * 20, "twenty rows of one token; the past has thousands"
+    for name in ("router_logits", "expert_ids", "expert_weights", "token_ids", "phase"):
+        assert np.shares_memory(getattr(first, name), getattr(last, name)), name
+
+
+@pytest.mark.parametrize("rows", [10, T - 1])
+def test_candidates_of_a_token_more_are_kept_in_place(rows: int) -> None:
+    likeliest, record = Likeliest(make_tokenizer(), T), recorder()
+    read(record, 1)
+    trace = record.trace({})
+    found = np.stack([np.arange(CANDIDATES), np.linspace(0.5, 0.1, CANDIDATES)]).astype(np.float32)[
+        :, None
+    ]  # [2, 1, C]
+    likeliest.keep([0], found)
+    likeliest.fill(trace)
+    texts, ids = trace.candidate_text, trace.candidate_ids
+
+    def more() -> None:
+        likeliest.keep([rows], found)
+        likeliest.fill(trace)
+
+    assert most_bytes(more) < 10_000
+    assert trace.candidate_text is texts
+    assert np.shares_memory(trace.candidate_ids, ids)
