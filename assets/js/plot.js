@@ -3,6 +3,9 @@
 // kept here, because Plotly's own uirevision gives it up when an axis grows or, at the end, shrinks to the answer.
 const plot = element.querySelector(".plot");
 const touch = !window.matchMedia("(hover: hover)").matches;
+const name = () => plot.setAttribute("aria-label", props.label);
+name();
+watch("label", name);
 let shown = [0, 0];
 let sent = {}; // axis -> the range that the last figure asked for
 let view = null;

@@ -141,7 +141,7 @@ def test_a_trace_of_another_size_is_drawn_with_controls_of_its_own(tab: Tab, siz
     values = panel.draw(session)
     assert len(values) == len(panel.outputs)
     layers, projection, legend = values[-3:]
-    assert len([choice for choice in layers["choices"] if choice.isdigit()]) == sizes.get("layers", 4)
+    assert len([value for _, value in layers["choices"] if value.isdigit()]) == sizes.get("layers", 4)
     assert (
         projection["choices"]
         == {1: ["mlp"], 3: ["all", "gate", "up", "down"], 0: ["all"]}[len(sizes.get("projections", INFO.projections))]

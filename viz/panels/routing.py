@@ -14,6 +14,7 @@ from molora.atlas_data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
 from viz.intervention import place_of
+from viz.language import t
 from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
@@ -28,6 +29,7 @@ from viz.panels.opening import Opening
 from viz.panels.plot import packed
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
+from viz.panels.wording import worded
 from viz.panels.words import Words
 from viz.session import Session, Tab
 from viz.view import Shape
@@ -50,17 +52,17 @@ class RoutingPanel:
         self.strip = StripPanel(num_experts)
         self.navigator = Navigator()
         with gr.Tabs(elem_classes="tabs"):
-            with gr.Tab("Map", id="map") as map_tab:
+            with worded(lambda: {"label": t("Map")}, gr.Tab, id="map") as map_tab:
                 self.map = MapPanel()
-            with gr.Tab("Token", id="token") as token_tab:
+            with worded(lambda: {"label": t("Token")}, gr.Tab, id="token") as token_tab:
                 self.token = TokenPanel()
-            with gr.Tab("Load", id="load") as load_tab:
+            with worded(lambda: {"label": t("Load")}, gr.Tab, id="load") as load_tab:
                 self.load = LoadPanel()
-            with gr.Tab("Edit", id="edit") as edit_tab:
+            with worded(lambda: {"label": t("Edit")}, gr.Tab, id="edit") as edit_tab:
                 self.edit = EditPanel(self.shape, top_k)
-            with gr.Tab("Compare", id="compare") as compare_tab:
+            with worded(lambda: {"label": t("Compare")}, gr.Tab, id="compare") as compare_tab:
                 self.compare = ComparePanel(self.shape)
-            with gr.Tab("Atlas", id="atlas") as atlas_tab:
+            with worded(lambda: {"label": t("Atlas")}, gr.Tab, id="atlas") as atlas_tab:
                 self.atlas = AtlasPanel(atlas)
         self.tabs: dict[Tab, gr.Tab] = {
             "map": map_tab,
@@ -142,6 +144,11 @@ class RoutingPanel:
         session.shape = shape
         session.view = replace(session.view, layers=None, projections=None)
         return [*self.controls.offered(shape), StripPanel.head(shape.num_experts)]
+
+    def reworded(self, session: Session) -> list[Any]:
+        """After the language has changed: all that is drawn, and what the choices are called."""
+        shape = session.shape or self.shape
+        return [*self.draw(session)[:-3], *self.controls.reworded(shape), StripPanel.head(shape.num_experts)]
 
     def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""
