@@ -44,7 +44,7 @@ def rule_words(rule: Mapping[str, Any]) -> str:
         where.append(_listed(t("layer"), "", rule["layers"]))
     if rule.get("projections") is not None:
         where.append(", ".join(map(str, rule["projections"])))
-    return said + (f" ({'; '.join(where)})" if where else "")
+    return said + (t(" ({where})", where=t("; ").join(where)) if where else "")
 
 
 def _listed(noun: str, everything: str, numbers: Sequence[int] | None) -> str:
