@@ -12,8 +12,9 @@ from tests.fakes import FakeEngine
 
 TABS = {"map": "路由图", "token": "词元", "load": "负载", "edit": "干预", "compare": "对比", "atlas": "图谱"}
 
-SAME = set(
-    ["MoLoRA", "Lens", "MING", "MOE", "EN", "CUDA", "GPU", "NMI", "Enter", "Shift", "Esc", "LoRA", "gate", "up", "down", "top", "python", "app", "py", "model", "BlueZeros", "fake", "float32", "cpu", "demo", "npz", "csv", "json", "html", "svg", "png", "numpy", "softmax", "Top"]
+_SAME = (
+    "MoLoRA Lens MING MOE EN CUDA GPU NMI Enter Shift Esc LoRA gate up down top python app py model BlueZeros fake "
+    "float cpu demo npz csv json html svg png numpy softmax Top"
 )
 """Names, keys and what is called the same in Chinese"""
 
@@ -23,7 +24,8 @@ _WORDS = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const parent = walker.currentNode.parentElement;
-    if (!parent.closest(others) && parent.checkVisibility({ visibilityProperty: true })) seen.push(walker.currentNode.data);
+    if (parent.closest(others) || !parent.checkVisibility({ visibilityProperty: true })) continue;
+    seen.push(walker.currentNode.data);
   }
   for (const one of document.querySelectorAll('[aria-label], [placeholder]')) {
     if (one.closest(others + ', .modebar, #language') || !one.checkVisibility()) continue;
@@ -35,7 +37,7 @@ _WORDS = """() => {
 
 def english(page: Page, *also: str) -> set[str]:
     """English words that the page shows or names, outside of what models and visitors wrote."""
-    known = SAME | {word for text in also for word in re.findall("[A-Za-z]+", text)}
+    known = {word for text in (_SAME, *also) for word in re.findall("[A-Za-z]+", text)}
     found = {word for text in page.evaluate(_WORDS) for word in re.findall("[A-Za-z]{2,}", text)}
     return {word for word in found if word not in known}
 
@@ -46,7 +48,7 @@ def switch(page: Page, send: str) -> None:
 
 
 def test_a_page_in_chinese_keeps_the_conversation_and_shows_no_english(open_stage: OpenPage, fake: FakeEngine) -> None:
-    fake.play("It depends.")
+    fake.play()
     page = open_stage()
     assert english(page)  # the same look finds English
     ask(page, "What is asthma?")
@@ -78,7 +80,7 @@ def test_a_page_in_chinese_keeps_the_conversation_and_shows_no_english(open_stag
 def test_what_is_chosen_stays_and_what_cannot_be_done_is_said_in_chinese(
     open_stage: OpenPage, fake: FakeEngine
 ) -> None:
-    fake.play("It depends.")
+    fake.play()
     page = open_stage()
     page.locator("#colour").get_by_text("entropy").click()
     page.locator("#projection").get_by_text("up", exact=True).click()
@@ -109,7 +111,7 @@ def test_a_browser_that_prefers_chinese_starts_in_it_and_the_choice_is_remembere
 def test_ones_language_is_not_anothers(open_stage: OpenPage, fake: FakeEngine) -> None:
     one, other = open_stage(), open_stage()
     switch(one, "发送")
-    fake.play("It depends.")
+    fake.play()
     ask(other, "Why?")
     answered(other)
     expect(other.locator("#send")).to_have_text("Send")

@@ -149,7 +149,7 @@ def test_a_trace_of_another_size_is_drawn_with_controls_of_its_own(tab: Tab, siz
     assert session.view == View()
     assert panel.draw(session)[-3:] == [gr.skip()] * 3
     session.clear()
-    assert panel.draw(session)[-3]["choices"] == ["all", "0", "1", "2", "3"]
+    assert [value for _, value in panel.draw(session)[-3]["choices"]] == ["all", "0", "1", "2", "3"]
 
 
 def test_layers_that_an_opened_trace_lacks_are_refused() -> None:
