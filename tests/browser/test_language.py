@@ -56,7 +56,7 @@ def test_a_page_in_chinese_keeps_the_conversation_and_shows_no_english(open_stag
     switch(page, "发送")
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
     said = page.locator("#log .said")
-    expect(said).to_have_text(["What is asthma?", re.compile("^It")])
+    expect(said).to_have_text(["What is asthma?", re.compile("It depends")])
     expect(page.locator("#log .who")).to_have_text(["你", "模型"])
     tasks = ("ask sort list find generation classification extraction",)
     for name in TABS.values():

@@ -248,15 +248,15 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngin
     answered(page)
     page.focus("#prompt textarea")
     seen: set[str] = set()
-    for _ in range(40):
+    for _ in range(44):
         page.keyboard.press("Tab")
         seen.add(
             page.evaluate(
                 "() => document.activeElement.closest('#send, #retry, #clear, #layers, #projection, #show, #colour,"
-                " #strip, .tabs, #open-trace, #download, #theme-toggle')?.id || 'tabs'"
+                " #strip, .tabs, #open-trace, #download, #language, #theme-toggle')?.id || 'tabs'"
             )
         )
-    expected = "send retry clear layers projection show colour strip tabs open-trace download theme-toggle"
+    expected = "send retry clear layers projection show colour strip tabs open-trace download language theme-toggle"
     assert set(expected.split()) <= seen
 
 
