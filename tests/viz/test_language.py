@@ -56,7 +56,7 @@ def literals() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("t", "tn", "noted"):
                 given = node.args[1] if node.func.id == "tn" else node.args[0]
-                if isinstance(given, ast.Constant):
+                if isinstance(given, ast.Constant) and isinstance(given.value, str):
                     yield given.value
                 else:
                     assert not isinstance(given, ast.JoinedStr), f"{path.name}: {ast.unparse(node)}"
