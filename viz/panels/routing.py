@@ -118,7 +118,7 @@ class RoutingPanel:
             ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
-            skipped = name != session.tab or (choice and name not in ("map", "token"))
+            skipped = name != session.tab or (choice and name not in ("map", "token", "load"))
             tabs += [gr.skip()] * len(outputs) if skipped else drawn()
         line = gr.skip() if stays("summary", *now) else self._line(session)
         whole: Any = gr.skip()
