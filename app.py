@@ -22,6 +22,7 @@ from viz.panels.events import MODEL, QUEUE_SIZE
 from viz.panels.frame import foot, head
 from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
+from viz.panels.wording import wire_language
 from viz.serve import launch
 from viz.session import Session
 
@@ -118,7 +119,7 @@ def build(
     with gr.Blocks(title="MoLoRA Lens", fill_width=True, analytics_enabled=False) as page:
         state = gr.State(Session(), time_to_live=SESSION_SECONDS)
         with gr.Column(elem_id="page"):
-            head(info, reason)
+            switch = head(info, reason)
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=5, min_width=320, elem_id="conversation"):
                     talk = ConversationPanel(engine, assets.example_questions(info.reads_chinese), most_new_tokens)
@@ -135,6 +136,13 @@ def build(
             api_name="ask",
             concurrency_id=MODEL["concurrency_id"],
             concurrency_limit=MODEL["concurrency_limit"],
+        )
+        wire_language(
+            page,
+            state,
+            switch,
+            lambda session: [*talk.draw(session), *routing.reworded(session)],
+            [*talk.outputs, *routing.outputs],
         )
     return page.queue(max_size=QUEUE_SIZE)
 

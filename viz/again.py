@@ -14,8 +14,10 @@ from molora.effects import ablation, answer_logprobs, recorded_answer
 from molora.errors import MoloraError
 from molora.sampling import Sampling
 from molora.trace import ANSWER, RoutingTrace
-from viz.chat import TIME_LIMIT_SECONDS, reply
+from viz.chat import TIME_LIMIT_SECONDS, busy, reply
+from viz.figures.edit_words import one_rule
 from viz.intervention import Task
+from viz.language import t
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:
@@ -27,11 +29,11 @@ def prepare(session: Session, task: Task, *, from_chosen: bool = False) -> None:
     """Asks for a task, which `intervene` then does. Raises MoloraError, and changes nothing, if it cannot be done."""
     edits = session.edits
     if session.busy:
-        raise MoloraError("An answer is still being written. Stop it first.")
+        raise MoloraError(busy())
     if session.trace is None or session.opened or not recorded_answer(session.trace):
-        raise MoloraError("Ask something first: an edit changes an answer of this conversation.")
+        raise MoloraError(t("Ask something first: an edit changes an answer of this conversation."))
     if task == "again" and not edits.rules:
-        raise MoloraError("Add a rule first; the answer is then made once more under it.")
+        raise MoloraError(t("Add a rule first; the answer is then made once more under it."))
     edits.begun = _before(session.trace, session.chosen) if from_chosen else ()
     edits.original = edits.original or session.trace
     edits.task = task
@@ -41,7 +43,7 @@ def prepare(session: Session, task: Task, *, from_chosen: bool = False) -> None:
 def _before(trace: RoutingTrace, row: int | None) -> tuple[int, ...]:
     """Ids of the answer's tokens before a chosen one, which is sampled anew."""
     if row is None or row >= len(trace) or trace.phase[row] != ANSWER:
-        raise MoloraError("Choose a token of the answer first, in the strip or in the map.")
+        raise MoloraError(t("Choose a token of the answer first, in the strip or in the map."))
     return tuple(recorded_answer(trace.select(tokens=slice(row))))
 
 
@@ -68,7 +70,7 @@ def _again(engine: Engine, session: Session, sampling: Sampling) -> Generator[No
         before = answer_logprobs(engine, messages, ids)  # [A]
         change = answer_logprobs(engine, messages, ids, edit) - before  # [A]
         if not session.stopping:
-            edits.change, edits.words = change, str(edit)
+            edits.change, edits.words = change, "; ".join(map(one_rule, edits.rules))
             session.waiting = True
     except MoloraError as error:
         turns.append(Turn("note", str(error)))

@@ -8,12 +8,12 @@ from molora.errors import MoloraError
 from molora.trace import ANSWER
 from viz.figures.compare import divergence_map, window_part
 from viz.figures.difference import text_difference
+from viz.figures.edit_words import edit_words
 from viz.figures.effects import sweep, token_changes
+from viz.language import t
 from viz.report import Beside
 from viz.second import comparison
 from viz.session import Session
-
-_FIRST, _SECOND = "[-first-]", "{+second+}"
 
 
 def beside(session: Session) -> list[Beside]:
@@ -33,8 +33,8 @@ def _edited(session: Session) -> Beside | None:
     told = [turn for turn in session.turns if turn.role == "assistant" and not turn.opened]
     first = next((turn.content for turn in reversed(told) if not turn.aside), "")
     html = _texts(first, told[-1].content) if told and told[-1].aside else ""
-    title = "The first answer beside the edited one"
-    return Beside("edit-changes", title, html, "Change of each token's log-probability under the edit", figure)
+    title = t("The first answer beside the edited one")
+    return Beside("edit-changes", title, html, t("Change of each token's log-probability under the edit"), figure)
 
 
 def _swept(session: Session) -> Beside | None:
@@ -42,7 +42,8 @@ def _swept(session: Session) -> Beside | None:
     if not edits.effects or edits.original is None:
         return None
     figure = sweep(edits.effects, edits.original.num_experts, where=edits.swept(), height=240)
-    return Beside("edit-effects", "Each expert switched off in turn", "", "Effect on the answer's likelihood", figure)
+    title = t("Each expert switched off in turn")
+    return Beside("edit-effects", title, "", t("Effect on the answer's likelihood"), figure)
 
 
 def _second(session: Session) -> Beside | None:
@@ -57,14 +58,14 @@ def _second(session: Session) -> Beside | None:
     part = window_part(found, view.show, shown.first, shown.last) if shown.narrow else None
     figure = divergence_map(found, show=view.show, height=420, part=part)
     answers = [turn[1] for turn in session.kept() if turn[0] == "assistant"]
-    edit = f" <b>edited: {escape(other.trace.edit[:400])}</b>" if other.trace.edit else ""
+    edited = escape(t("edited: {edit}", edit=edit_words(other.trace)[:400]))
+    edit = f" <b>{edited}</b>" if other.trace.edit else ""
     html = f'<p class="soft">{line}</p>{_texts(answers[-1] if answers else "", other.answer)}'
-    title = f"Second run: {escape(other.words)}{edit}"
-    return Beside("compare-map", title, html, "Divergence of the two runs: aligned tokens across, layers down", figure)
+    title = escape(t("Second run: {what}", what=other.words)) + edit
+    caption = t("Divergence of the two runs: aligned tokens across, layers down")
+    return Beside("compare-map", title, html, caption, figure)
 
 
 def _texts(first: str, second: str) -> str:
-    return (
-        f'<p class="soft">What only one answer says: {_FIRST} {_SECOND}</p>'
-        f'<div class="difference" dir="auto">{text_difference(first, second)}</div>'
-    )
+    said = t("What only the first answer says stands in [- -], what only the second says in {+ +}.")
+    return f'<p class="soft">{said}</p><div class="difference" dir="auto">{text_difference(first, second)}</div>'

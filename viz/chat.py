@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from molora.errors import MoloraError
 from molora.sampling import Sampling
 from molora.trace import RoutingTrace
+from viz.figures.edit_words import edit_words
+from viz.language import t, tn
 from viz.session import Session, Turn
 
 if TYPE_CHECKING:  # the engine brings torch, which drawing does not need
@@ -64,10 +66,14 @@ def check_prompt(prompt: str) -> str:
     """The prompt without surrounding blanks. Raises MoloraError if nothing is left, or too much."""
     text = prompt.strip()
     if not text:
-        raise MoloraError("Type a question first.")
+        raise MoloraError(t("Type a question first."))
     if len(text) > MAX_PROMPT_CHARS:
         raise MoloraError(
-            f"The question has {len(text):,} characters; this page takes up to {MAX_PROMPT_CHARS:,}. Shorten it."
+            t(
+                "The question has {count:,} characters; this page takes up to {most:,}. Shorten it.",
+                count=len(text),
+                most=MAX_PROMPT_CHARS,
+            )
         )
     return text
 
@@ -75,8 +81,13 @@ def check_prompt(prompt: str) -> str:
 def edit_mark(trace: RoutingTrace) -> str:
     """What stands beside an answer that was made under an edit."""
     begun = trace.meta.get("begun")
-    given = f", its first {begun} token{'s' * (begun != 1)} given" if isinstance(begun, int) else ""
-    return f"edited: {trace.edit}{given}" if trace.edit else ""
+    given = tn(", its first {n} token given", ", its first {n} tokens given", begun) if isinstance(begun, int) else ""
+    return t("edited: {edit}", edit=edit_words(trace)) + given if trace.edit else ""
+
+
+def busy() -> str:
+    """What is said to who must wait for the end of an answer."""
+    return t("An answer is still being written. Stop it first.")
 
 
 def reply(
@@ -114,10 +125,12 @@ def reply(
                 turns[-1].content, turns[-1].mark = step.text, edit_mark(step.trace)
                 now = time.monotonic()
                 if session.stopping or now - started > TIME_LIMIT_SECONDS:
-                    note = "Stopped." if session.stopping else f"Stopped after {TIME_LIMIT_SECONDS:.0f} seconds."
+                    late = t("Stopped after {seconds:.0f} seconds.", seconds=TIME_LIMIT_SECONDS)
+                    note = t("Stopped.") if session.stopping else late
                     break
                 if step.finished == "length":
-                    note = f"Cut off after {step.num_tokens - len(begun)} new tokens, the limit in the settings."
+                    count = step.num_tokens - len(begun)
+                    note = t("Cut off after {count} new tokens, the limit in the settings.", count=count)
                 if now - drawn >= UPDATE_SECONDS:
                     yield
                     drawn = time.monotonic()

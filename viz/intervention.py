@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from molora.effects import Effect
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
+from viz.figures.edit_words import one_rule
 from viz.figures.style import short
+from viz.language import t
 from viz.view import Shape
 
 if TYPE_CHECKING:  # torch, which drawing does not need
@@ -55,7 +57,8 @@ class Intervention:
         """What the sweep changes, in words."""
         from molora.edits import Rule
 
-        return f"one expert off{str(Rule('drop', (0,), *self.where)).removeprefix('without expert 0')}"
+        where = one_rule(Rule("drop", (0,), *self.where)).removeprefix(one_rule(Rule("drop", (0,))))
+        return t("one expert off") + where
 
     def edit(self) -> RoutingEdit:
         from molora.edits import RoutingEdit
@@ -81,11 +84,11 @@ class Intervention:
         if kind in FOR_ALL:
             kind, experts = ("drop" if kind == "experts_off" else kind), None
         elif not isinstance(experts, list) or not experts:
-            raise MoloraError("Choose at least one expert for the rule.")
+            raise MoloraError(t("Choose at least one expert for the rule."))
         if len(self.rules) >= MAX_RULES:
-            raise MoloraError(f"There are {MAX_RULES} rules already; undo some first.")
+            raise MoloraError(t("There are {count} rules already; undo some first.", count=MAX_RULES))
         if kind == "attention_off" and (layers is not None or projections is not None):
-            raise MoloraError("The attention LoRA is switched off as a whole: choose all layers and projections.")
+            raise MoloraError(t("The attention LoRA is switched off as a whole: choose all layers and projections."))
         given = {"kind": kind, "experts": experts, "layers": layers, "projections": projections}
         rules = [*self.rules, *read_edit([given]).rules]
         RoutingEdit(tuple(rules)).check(shape.num_experts, top_k, list(shape.layers), shape.projections)
@@ -94,7 +97,7 @@ class Intervention:
     def undo(self) -> None:
         """Takes the last rule back. Raises MoloraError without one."""
         if not self.rules:
-            raise MoloraError("There is no rule to undo.")
+            raise MoloraError(t("There is no rule to undo."))
         self.rules = self.rules[:-1]
 
 

@@ -11,6 +11,8 @@ from itertools import groupby
 from molora.errors import MoloraError
 from molora.opening import MAX_BYTES, is_npz, open_trace
 from molora.trace import ANSWER, TEMPLATE, RoutingTrace
+from viz.figures.edit_words import edit_words
+from viz.language import t
 from viz.report import trace_of
 from viz.session import Role, Session, Turn
 
@@ -21,26 +23,37 @@ _ROLES = re.compile(r"system|user|assistant")
 def read_file(name: str, content: bytes) -> RoutingTrace:
     """The trace in a `.npz` or in a report. Raises MoloraError for anything else and for more than 64 MB."""
     if len(content) > MAX_BYTES:
-        raise MoloraError(f"{name[:80]} is too large; up to {MAX_BYTES >> 20} MB can be opened.")
+        raise MoloraError(
+            t("{name} is too large; up to {most} MB can be opened.", name=name[:80], most=MAX_BYTES >> 20)
+        )
     if is_npz(content):
         return open_trace(content, name)
     try:
         return trace_of(content.decode("utf-8"), name)
     except UnicodeDecodeError as error:
-        raise MoloraError(f"{name[:80]} is neither a trace (.npz) nor a report (.html) of this program.") from error
+        raise MoloraError(
+            t("{name} is neither a trace (.npz) nor a report (.html) of this program.", name=name[:80])
+        ) from error
 
 
 def show(session: Session, trace: RoutingTrace, name: str) -> None:
     """Puts the trace and what was said in it on the visitor's page, marked as not this model's."""
     model = str(trace.meta.get("model", "unknown"))[:_MODEL_CHARACTERS]
-    mark = "imported" + (f", edited: {trace.edit}" if trace.edit else "")
+    mark = t("imported")
+    if trace.edit:
+        mark += ", " + t("edited: {edit}", edit=edit_words(trace))
     turns = [Turn(role, text, "" if role == "note" else mark, opened=True) for role, text in said(trace)]
-    note = (
-        f"Imported from {name[:80]}: a trace of the model {model} with {trace.num_layers} layers × "
-        f"{len(trace.projections)}, {trace.num_experts} experts, top-{trace.top_k}. It is no part of this "
-        "conversation, and the model does not read it."
+    note = t(
+        "Imported from {name}: a trace of the model {model} with {layers} layers × {projections}, {experts} experts, "
+        "top-{k}. It is no part of this conversation, and the model does not read it.",
+        name=name[:80],
+        model=model,
+        layers=trace.num_layers,
+        projections=len(trace.projections),
+        experts=trace.num_experts,
+        k=trace.top_k,
     )
-    session.open(trace, [*turns, Turn("note", note, opened=True)], f"Imported, model {model}")
+    session.open(trace, [*turns, Turn("note", note, opened=True)], t("Imported, model {model}", model=model))
 
 
 def said(trace: RoutingTrace) -> list[tuple[Role, str]]:
@@ -54,5 +67,5 @@ def said(trace: RoutingTrace) -> list[tuple[Role, str]]:
         elif phase == ANSWER or named == "assistant":
             turns.append(("assistant", text))
         else:
-            turns.append(("user", text) if named == "user" else ("note", f"System: {text}"))
+            turns.append(("user", text) if named == "user" else ("note", t("System: {text}", text=text)))
     return turns

@@ -24,6 +24,7 @@ from molora.summary import summary
 from molora.trace import RoutingTrace
 from viz.assets import PLOTLY_JS, css, js
 from viz.figures.conversation import conversation
+from viz.figures.edit_words import edit_words
 from viz.figures.legend import expert_legend
 from viz.figures.load import expert_load
 from viz.figures.map import routing_map
@@ -33,6 +34,7 @@ from viz.figures.style import template
 from viz.figures.summary import summary_line
 from viz.figures.token import token_title, token_weights
 from viz.figures.words import summary_words
+from viz.language import spoken, t
 from viz.view import Colour
 
 _OPEN = '<script type="application/octet-stream;base64" id="molora-trace">'
@@ -80,8 +82,8 @@ def report(
         "load": expert_load(trace, height=480),
     }
     captions = {
-        "map": "Routing map: tokens across, layers down",
-        "load": "Load: each expert's share of the picks, prompt and answer apart",
+        "map": t("Routing map: tokens across, layers down"),
+        "load": t("Load: each expert's share of the picks, prompt and answer apart"),
     }
     readings = ""
     if selected is not None and 0 <= selected < len(trace):
@@ -93,41 +95,42 @@ def report(
     sections = "".join(f"<h2>{one.title}</h2>{one.html}{_place(one.name, one.caption)}" for one in beside)
     figures |= {one.name: one.figure for one in beside}
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
-    words = summary_words(summary(trace), edit=trace.edit)
+    words = summary_words(summary(trace), edit=edit_words(trace))
     told = "".join(f"<li>{escape(line)}</li>" for line in words)
-    edited = f'<p class="edited">Edited routing: {escape(trace.edit)}</p>' if trace.edit else ""
+    said = escape(t("Edited routing: {edit}", edit=edit_words(trace)))
+    edited = f'<p class="edited">{said}</p>' if trace.edit else ""
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _settings(trace))
-    model = escape(str(trace.meta.get("model", "unknown model"))[:_VALUE_CHARACTERS])
+    model = escape(str(trace.meta.get("model", t("unknown model")))[:_VALUE_CHARACTERS])
     return f"""\
 <!DOCTYPE html>
-<html lang="en">
+<html lang="{"zh-CN" if spoken() == "zh" else "en"}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>MoLoRA Lens report</title>
+<title>{t("MoLoRA Lens report")}</title>
 <style>{css("report")}</style>
 </head>
 <body>
-<h1>MoLoRA Lens report</h1>
-<p class="soft">{model}: {trace.num_experts} experts, top-{trace.top_k}. <b>No medical advice.</b> Answers come from a
-language model and can be wrong.</p>
+<h1>{t("MoLoRA Lens report")}</h1>
+<p class="soft">{model}: {t("{experts} experts, top-{k}", experts=trace.num_experts, k=trace.top_k)}.
+{t("<b>No medical advice.</b> Answers come from a language model and can be wrong.")}</p>
 {edited}
-<h2>Conversation</h2>
+<h2>{t("Conversation")}</h2>
 {conversation(turns)}
-<h2>Tokens, each in the colour of its top expert</h2>
+<h2>{t("Tokens, each in the colour of its top expert")}</h2>
 <div class="soft">{expert_legend(trace.num_experts)}</div>
 <div class="strip">{token_strip(trace, selected=selected)}</div>
 <div class="soft" id="token-line"></div>
-<h2>Routing</h2>
+<h2>{t("Routing")}</h2>
 <div class="summary">{summary_line(trace)}</div>
 <ul class="words">{told}</ul>
 {drawn}
 {readings}
 {sections}
-<h2>Settings and versions</h2>
+<h2>{t("Settings and versions")}</h2>
 <table>{rows}</table>
-<p class="soft">The trace lies in this file: MoLoRA Lens opens it again with <i>Open trace</i>.</p>
+<p class="soft">{t("The trace lies in this file: MoLoRA Lens opens it again with <i>Open trace</i>.")}</p>
 {_OPEN}{_packed(trace)}</script>
 <script type="application/json" id="molora-figures">{_inert("{" + data + "}")}</script>
 <script>{PLOTLY_JS.read_text(encoding="utf-8")}</script>
@@ -151,7 +154,7 @@ def trace_of(page: str, name: str = "The report") -> RoutingTrace:
     """The trace that lies in a report. Raises MoloraError for a page that holds none, or not exactly one that opens."""
     found = _TRACE.findall(page)
     if len(found) != 1:
-        raise MoloraError(f"{name[:80]} holds no trace. Open a report of this program, or a trace (.npz).")
+        raise MoloraError(t("{name} holds no trace. Open a report of this program, or a trace (.npz).", name=name[:80]))
     if len(found[0]) > MAX_BYTES * 4 // 3 + 4:
         raise MoloraError(f"{name[:80]} holds a trace of more than {MAX_BYTES >> 20} MB, which cannot be opened.")
     try:

@@ -15,6 +15,7 @@ from molora.errors import MoloraError
 from molora.sampling import Sampling
 from molora.trace import RoutingTrace
 from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, check_prompt
+from viz.language import noted, t, tn
 from viz.second import Other, Plan
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from viz.session import Session
 
 PRESETS = {
-    "experts_off": "all experts off",
-    "attention_off": "attention LoRA off",
-    "base": "base model, both off",
-    "uniform": "uniform gates",
+    "experts_off": noted("all experts off"),
+    "attention_off": noted("attention LoRA off"),
+    "base": noted("base model, both off"),
+    "uniform": noted("uniform gates"),
 }
 ALONE = "alone:"
 """Before the number of an expert"""
@@ -36,9 +37,9 @@ AGAIN, OTHERWISE = "again", "otherwise"
 
 def choices(num_experts: int) -> list[tuple[str, str]]:
     """(label, value) of all that a second run can be; `plan` reads the values."""
-    presets = [(label, value) for value, label in PRESETS.items()]
-    alone = [(f"expert {number} alone", f"{ALONE}{number}") for number in range(num_experts)]
-    return [*presets, ("another seed or temperature", AGAIN), ("another question", OTHERWISE), *alone]
+    presets = [(_label(value), value) for value in PRESETS]
+    alone = [(_label(f"{ALONE}{number}"), f"{ALONE}{number}") for number in range(num_experts)]
+    return [*presets, (t("another seed or temperature"), AGAIN), (t("another question"), OTHERWISE), *alone]
 
 
 def plan(session: Session, what: str, temperature: float, seed: float | None, question: str | None) -> Plan:
@@ -49,13 +50,13 @@ def plan(session: Session, what: str, temperature: float, seed: float | None, qu
     """
     trace = session.trace
     if session.busy or session.planned is not None:
-        raise MoloraError("Something is still being written. Stop it, or wait for its end.")
+        raise MoloraError(t("Something is still being written. Stop it, or wait for its end."))
     if session.opened:
         raise MoloraError(
-            "The trace on the page came out of a file. Open a second one beside it, or ask a question to compare."
+            t("The trace on the page came out of a file. Open a second one beside it, or ask a question to compare.")
         )
     if trace is None:
-        raise MoloraError("Ask something first: the second run reads the same conversation.")
+        raise MoloraError(t("Ask something first: the second run reads the same conversation."))
     messages = session.messages()
     if messages[-1]["role"] == "assistant":
         messages.pop()
@@ -64,10 +65,11 @@ def plan(session: Session, what: str, temperature: float, seed: float | None, qu
         chosen = replace(
             sampling, temperature=float(min(max(temperature, 0), 2)), seed=int(min(max(seed or 0, 0), 2**31 - 1))
         )
-        return Plan(f"temperature {chosen.temperature:g}, seed {chosen.seed}", messages, chosen, edit)
+        words = t("temperature {temperature:g}, seed {seed}", temperature=chosen.temperature, seed=chosen.seed)
+        return Plan(words, messages, chosen, edit)
     if what == OTHERWISE:
         asked = check_prompt(question or "")
-        return Plan("another question", [*messages[:-1], {"role": "user", "content": asked}], sampling, edit)
+        return Plan(t("another question"), [*messages[:-1], {"role": "user", "content": asked}], sampling, edit)
     return Plan(_label(what), messages, sampling, preset(what))
 
 
@@ -80,7 +82,7 @@ def preset(what: str) -> RoutingEdit:
         return made
     number = what.removeprefix(ALONE)
     if what == number or not number.isdecimal():
-        raise MoloraError(f"There is no such second run: {what[:20]!r}.")
+        raise MoloraError(t("There is no such second run: {what!r}.", what=what[:20]))
     return RoutingEdit.alone(int(number))
 
 
@@ -97,19 +99,19 @@ def run(engine: Engine, session: Session) -> Generator[str]:
     try:
         settings = asdict(planned.sampling) | ({"edit": planned.edit} if planned.edit else {})
         with closing(engine.stream(planned.messages, **settings)) as steps:
-            yield "reading the conversation"
+            yield t("reading the conversation")
             for step in steps:
                 now = time.monotonic()
                 if session.planned is not planned:
                     return
                 late = now - begun > TIME_LIMIT_SECONDS
                 if step.finished or late:
-                    cut = f", stopped after {TIME_LIMIT_SECONDS:.0f} seconds" if late else ""
+                    cut = t(", stopped after {seconds:.0f} seconds", seconds=TIME_LIMIT_SECONDS) if late else ""
                     if session.trace is first:
                         session.other = Other(step.trace, step.text, planned.words + cut)
                     return
                 if now - drawn >= UPDATE_SECONDS:
-                    yield f"{step.num_tokens} token{'s' * (step.num_tokens != 1)} of the answer"
+                    yield tn("{n} token of the answer", "{n} tokens of the answer", step.num_tokens)
                     drawn = time.monotonic()
     finally:
         if session.planned is planned:
@@ -117,7 +119,7 @@ def run(engine: Engine, session: Session) -> Generator[str]:
 
 
 def _label(what: str) -> str:
-    return PRESETS.get(what) or f"expert {what.removeprefix(ALONE)} alone"
+    return t(PRESETS[what]) if what in PRESETS else t("expert {number} alone", number=what.removeprefix(ALONE))
 
 
 def _sampling(trace: RoutingTrace) -> Sampling:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from molora.trace import RoutingTrace
 from viz.intervention import Intervention
+from viz.language import Language
 from viz.second import Other, Plan
 from viz.view import Shape, View, shown_tokens
 from viz.window import Window, around, window
@@ -34,6 +35,7 @@ class Session:
     """Lives in a `gr.State`; every event of the visitor changes the same object, so a running answer sees it too."""
 
     turns: list[Turn] = field(default_factory=list)
+    language: Language = "en"
     trace: RoutingTrace | None = None
     """Of the last question and its answer so far; arrays are views on the engine's buffers."""
     view: View = field(default_factory=View)

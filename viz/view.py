@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from molora.errors import MoloraError
 from molora.trace import ANSWER, PROMPT, RoutingTrace
+from viz.language import noted, t
 
 Show = Literal["both", "prompt", "answer"]
 Colour = Literal["expert", "weight", "entropy"]
@@ -53,13 +54,13 @@ class View:
 def chosen_show(text: str) -> Show:
     """What a request calls `show`. Raises MoloraError for an unknown value, as do the other readers here."""
     if text not in get_args(Show):
-        raise MoloraError(f"There is no such choice of tokens: {text[:20]!r}.")
+        raise MoloraError(t("There is no such choice of tokens: {text!r}.", text=text[:20]))
     return cast(Show, text)
 
 
 def chosen_colour(text: str) -> Colour:
     if text not in get_args(Colour):
-        raise MoloraError(f"There is no such colour mode: {text[:20]!r}.")
+        raise MoloraError(t("There is no such colour mode: {text!r}.", text=text[:20]))
     return cast(Colour, text)
 
 
@@ -91,10 +92,13 @@ def parse_layers(text: str, known: Sequence[int]) -> tuple[int, ...] | None:
     for part in (inner[1] if inner else text).split(","):
         span = re.fullmatch(r"\s*(\d{1,4})\s*(?:[-–]\s*(\d{1,4})\s*)?", part)
         if not span:
-            raise MoloraError(f'Layers read like "7" or "3-8, 12"; {text[:40]!r} does not.')
+            raise MoloraError(t('Layers read like "7" or "3-8, 12"; {text!r} does not.', text=text[:40]))
         first, last = int(span[1]), int(span[2] or span[1])
         if first > last or first not in known or last not in known:
-            there = f"has layers {known[0]} to {known[-1]}" if known else "has no layers with routers"
-            raise MoloraError(f"This model {there}; {part.strip()[:20]!r} is not among them.")
+            asked = part.strip()[:20]
+            if not known:
+                raise MoloraError(t("This model has no layers with routers; {text!r} is not among them.", text=asked))
+            said = noted("This model has layers {first} to {last}; {text!r} is not among them.")
+            raise MoloraError(t(said, first=known[0], last=known[-1], text=asked))
         layers.update(layer for layer in known if first <= layer <= last)
     return tuple(sorted(layers))

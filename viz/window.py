@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 from molora.errors import MoloraError
+from viz.language import t
 
 SIZE = 240
 """Tokens that the map and the strip show at once."""
@@ -73,4 +74,4 @@ def chosen_move(text: object) -> Move:
     for known in get_args(Move):
         if text == known:
             return known
-    raise MoloraError(f"There is no such move of the window: {str(text)[:20]!r}.")
+    raise MoloraError(t("There is no such move of the window: {text!r}.", text=str(text)[:20]))

@@ -3,6 +3,19 @@
 // kept here, because Plotly's own uirevision gives it up when an axis grows or, at the end, shrinks to the answer.
 const plot = element.querySelector(".plot");
 const touch = !window.matchMedia("(hover: hover)").matches;
+// Plotly's own dictionary belongs to its config, and a change of that would take the listeners away.
+const CHINESE = { "Download plot as a PNG": "下载 PNG 图片", Zoom: "缩放", Pan: "平移", "Reset axes": "重置坐标轴" };
+function name() {
+  plot.setAttribute("aria-label", props.label);
+  for (const button of plot.querySelectorAll(".modebar-btn")) {
+    const english = (button.dataset.english ??= button.dataset.title);
+    const title = document.documentElement.lang === "zh-CN" ? (CHINESE[english] ?? english) : english;
+    button.dataset.title = title;
+    button.setAttribute("aria-label", title);
+  }
+}
+name();
+watch("label", name);
 let shown = [0, 0];
 let sent = {}; // axis -> the range that the last figure asked for
 let view = null;
@@ -54,6 +67,7 @@ function draw() {
     showSendToCloud: false, // Plotly 4 offers to upload the figure to its cloud
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d", { name: "reset", title: "Reset axes", icon: Plotly.Icons.home, click: reset }]],
   });
+  name();
   if (first) {
     plot.on("plotly_click", ({ points: [point] }) => {
       const { rows, columns, from } = plot.layout.meta ?? {};

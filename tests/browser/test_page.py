@@ -253,10 +253,10 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, fake: FakeEngin
         seen.add(
             page.evaluate(
                 "() => document.activeElement.closest('#send, #retry, #clear, #layers, #projection, #show, #colour,"
-                " #strip, .tabs, #open-trace, #download, #theme-toggle')?.id || 'tabs'"
+                " #strip, .tabs, #open-trace, #download, #language, #theme-toggle')?.id || 'tabs'"
             )
         )
-    expected = "send retry clear layers projection show colour strip tabs open-trace download theme-toggle"
+    expected = "send retry clear layers projection show colour strip tabs open-trace download language theme-toggle"
     assert set(expected.split()) <= seen
 
 

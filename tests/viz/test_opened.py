@@ -150,16 +150,15 @@ def test_a_trace_of_another_size_is_drawn_with_controls_of_its_own(tab: Tab, siz
     values = panel.draw(session)
     assert len(values) == len(panel.outputs)
     layers, projection, legend = values[-3:]
-    assert len([choice for choice in layers["choices"] if choice.isdigit()]) == sizes.get("layers", 4)
-    assert (
-        projection["choices"]
-        == {1: ["mlp"], 3: ["all", "gate", "up", "down"], 0: ["all"]}[len(sizes.get("projections", INFO.projections))]
-    )
+    assert len([value for _, value in layers["choices"] if value.isdigit()]) == sizes.get("layers", 4)
+    assert [value for _, value in projection["choices"]] == {1: ["mlp"], 3: ["all", "gate", "up", "down"], 0: ["all"]}[
+        len(sizes.get("projections", INFO.projections))
+    ]
     assert f"experts 0 to {sizes['experts'] - 1}" in legend
     assert session.view == View()
     assert panel.draw(session)[-3:] == [gr.skip()] * 3
     session.clear()
-    assert panel.draw(session)[-3]["choices"] == ["all", "0", "1", "2", "3"]
+    assert [value for _, value in panel.draw(session)[-3]["choices"]] == ["all", "0", "1", "2", "3"]
 
 
 def test_layers_that_an_opened_trace_lacks_are_refused() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from molora.atlas_analysis import load, task_shares
 from molora.atlas_data import Atlas, Part
 from viz.figures.style import blank, figure, note
+from viz.language import t
 from viz.palette import diverging_scale, expert_colours
 
 _NAME_CHARACTERS = 24
@@ -27,7 +28,7 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
     tasks, blue is less, and a task like all others is clear. A task without a token of this part is left empty.
     """
     if not atlas.tasks or not atlas.picks.size or not atlas.prompt_counts(part).any():
-        return blank("The atlas has no token of this kind.", height)
+        return blank(t("The atlas has no token of this kind."), height)
     share = task_shares(atlas, part) * 100  # [G, E]
     mean = load(atlas, part).mean(axis=(0, 1)) * 100  # [E]
     weight = atlas.weight_shares(part).mean(axis=(1, 2)) * 100  # [G, E]
@@ -45,7 +46,8 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
             "xaxis": "x2",
             "yaxis": "y2",
             "marker": {"color": expert_colours(atlas.num_experts), "line": {"width": 0.5, "color": "#888888"}},
-            "hovertemplate": "expert %{x}: %{y:.1f} %, mean of tasks<extra></extra>",
+            "hovertemplate": t("expert {expert}: {share} %, mean of tasks", expert="%{x}", share="%{y:.1f}")
+            + "<extra></extra>",
         },
         {
             "type": "heatmap",
@@ -54,12 +56,18 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
             "y": np.arange(len(rows)),
             "coloraxis": "coloraxis",
             "customdata": np.stack([_lines(share, rows), _lines(weight, rows)], axis=-1).astype(np.float32),
-            "text": [[f"{label}, expert {expert}" for expert in experts] for label in labels],
+            "text": [[f"{label}, {t('expert')} {expert}" for expert in experts] for label in labels],
             "xgap": 1,
             "ygap": 1,
             "hoverongaps": False,
-            "hovertemplate": "%{text}<br>%{customdata[0]:.1f} % of picks, %{z:+.1f} points from the mean of tasks"
-            "<br>%{customdata[1]:.1f} % of the weight<extra></extra>",
+            "hovertemplate": "%{text}<br>"
+            + t(
+                "{picks} % of picks, {points} points from the mean of tasks<br>{weight} % of the weight",
+                picks="%{customdata[0]:.1f}",
+                points="%{z:+.1f}",
+                weight="%{customdata[1]:.1f}",
+            )
+            + "<extra></extra>",
         },
     ]
     layout: dict[str, Any] = {
@@ -71,9 +79,9 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
             "cmin": -most,
             "cmax": most,
             "colorscale": diverging_scale(),
-            "colorbar": {"title": {"text": "points"}, "len": 0.85, "y": 0, "yanchor": "bottom", "nticks": 7},
+            "colorbar": {"title": {"text": t("points")}, "len": 0.85, "y": 0, "yanchor": "bottom", "nticks": 7},
         },
-        "xaxis": across | {"anchor": "y", "title": {"text": "expert"}, "nticks": 16},
+        "xaxis": across | {"anchor": "y", "title": {"text": t("expert")}, "nticks": 16},
         "xaxis2": across | {"anchor": "y2", "showticklabels": False},
         "yaxis": {
             "domain": [0, 0.85],
@@ -97,9 +105,15 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
             }
         ],
         "annotations": [
-            note("mean of tasks", xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom"),
+            note(t("mean of tasks"), xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom"),
             note(
-                f"uniform<br>{uniform:.3g} %", xref="paper", yref="y2", x=1.01, y=uniform, xanchor="left", align="left"
+                t("uniform<br>{share:.3g} %", share=uniform),
+                xref="paper",
+                yref="y2",
+                x=1.01,
+                y=uniform,
+                xanchor="left",
+                align="left",
             )
             | {"font": {"size": 10}},
         ],

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from molora.compare import Comparison, changed_picks, mean
 from molora.trace import ANSWER, PROMPT
 from viz import palette
+from viz.figures.edit_words import edit_words
 from viz.figures.style import blank, figure, layer_axis, mark, note, short, visible
+from viz.language import t, tn
 from viz.view import Show
 
 _LEAST = 0.01
@@ -36,7 +38,7 @@ def divergence_map(
     """
     kept = shown_rows(found, show)
     if not (kept & found.alignment.both).any() or not found.bits.size:
-        return blank("The two runs have no token of this kind in common.", height)
+        return blank(t("The two runs have no token of this kind in common."), height)
     bits = found.bits[kept]  # [A, L, P]
     first, last, _ = (part or slice(None)).indices(len(bits))
     rows = found.alignment.rows[kept][first:last]
@@ -50,18 +52,18 @@ def divergence_map(
         "showlegend": False,
         "bargap": 0.15,
         "shapes": [],
-        "annotations": [note("mean", xref="paper", yref="paper", x=_BARS[0], y=1, xanchor="left", yanchor="bottom")],
+        "annotations": [note(t("mean"), xref="paper", yref="paper", x=_BARS[0], y=1, xanchor="left", yanchor="bottom")],
         "coloraxis": {
             "cmin": 0,
             "cmax": max(_LEAST, float(np.nanmax(bits))),
             "colorscale": palette.strength_scale(),
-            "colorbar": {"title": {"text": "bits"}, "nticks": 5},
+            "colorbar": {"title": {"text": t("bits")}, "nticks": 5},
         },
-        "xaxis": {"domain": _MAP, "range": [first - 0.5, last - 0.5], "title": {"text": "aligned token"}},
+        "xaxis": {"domain": _MAP, "range": [first - 0.5, last - 0.5], "title": {"text": t("aligned token")}},
         "xaxis2": {
             "domain": _BARS,
             "range": [0, max(_LEAST, float(np.nanmax(means))) * 1.05],
-            "title": {"text": "bits"},
+            "title": {"text": t("bits")},
             "fixedrange": True,
             "nticks": 3,
         },
@@ -81,7 +83,9 @@ def divergence_map(
                 "yaxis": f"y{number}",
                 "name": short(projection),
                 "hoverongaps": False,
-                "hovertemplate": f"<b>%{{text}}</b><br>layer %{{y}}, {name}<br>%{{z:.3f}} bits apart<extra></extra>",
+                "hovertemplate": "<b>%{text}</b><br>"
+                + t("layer {layer}, {projection}", layer="%{y}", projection=name)
+                + f"<br>{t('{bits} bits apart', bits='%{z:.3f}')}<extra></extra>",
             },
             {
                 "type": "bar",
@@ -91,7 +95,8 @@ def divergence_map(
                 "xaxis": "x2",
                 "yaxis": f"y{number}",
                 "marker": {"color": palette.STRENGTH},
-                "hovertemplate": f"layer %{{y}}, {name}: %{{x:.3f}} bits on the mean<extra></extra>",
+                "hovertemplate": t("layer {layer}, {projection}", layer="%{y}", projection=name)
+                + f"{t(': ')}{t('{bits} bits on the mean', bits='%{x:.3f}')}<extra></extra>",
             },
         ]
         top = 1 - block / blocks
@@ -116,21 +121,29 @@ def comparison_line(found: Comparison, *, show: Show = "both") -> str:
     mine, theirs = found.alignment.rows[kept].T
     both = int((found.alignment.both & kept).sum())
     words = [
-        f"<b>{both}</b> token{'s' * (both != 1)} in both runs, {int((theirs < 0).sum())} only in the first, "
-        f"{int((mine < 0).sum())} only in the second"
+        tn("<b>{n}</b> token in both runs", "<b>{n}</b> tokens in both runs", both)
+        + t(
+            ", {first} only in the first, {second} only in the second",
+            first=int((theirs < 0).sum()),
+            second=int((mine < 0).sum()),
+        )
     ]
     if both and found.bits.size:
         means = mean(found.bits[kept], 0)  # [L, P]
         at = np.unravel_index(int(np.nan_to_num(means).argmax()), means.shape)
         alignment = type(found.alignment)(found.alignment.rows[kept])
         picks = mean(changed_picks(found.one, found.other, alignment))
-        words.append(f"<b>{float(mean(means)):.3f}</b> bits apart on the mean")
+        words.append(t("<b>{bits:.3f}</b> bits apart on the mean", bits=float(mean(means))))
         words.append(
-            f"most in layer {found.one.layer_indices[at[0]]}, {escape(short(found.one.projections[at[1]]))} "
-            f"({means[at]:.3f})"
+            t(
+                "most in layer {layer}, {projection} ({bits:.3f})",
+                layer=found.one.layer_indices[at[0]],
+                projection=escape(short(found.one.projections[at[1]])),
+                bits=means[at],
+            )
         )
         if not np.isnan(picks):
-            words.append(f"<b>{float(picks):.0%}</b> of picks differ")
+            words.append(t("<b>{share:.0%}</b> of picks differ", share=float(picks)))
     return " · ".join(words)
 
 
@@ -158,8 +171,10 @@ def _phases(found: Comparison) -> NDArray[np.uint8]:
 
 def _edits(found: Comparison) -> str:
     """Of both runs, in words; "" if neither was edited."""
-    sides = (("first", found.one.edit), ("second", found.other.edit))
-    return "; ".join(f"{side} run edited: {edit}" for side, edit in sides if edit)
+    first, second = edit_words(found.one), edit_words(found.other)
+    sides = [t("first run edited: {edit}", edit=first)] if first else []
+    sides += [t("second run edited: {edit}", edit=second)] if second else []
+    return t("; ").join(sides)
 
 
 def _mark_answer(layout: dict[str, Any], phases: NDArray[np.uint8], first: int, last: int) -> None:
@@ -170,5 +185,5 @@ def _mark_answer(layout: dict[str, Any], phases: NDArray[np.uint8], first: int, 
     line = {"type": "line", "x0": start - 0.5, "x1": start - 0.5, "y0": 0, "y1": 1.05, "yref": "paper"}
     layout["shapes"].append(line | {"layer": "above", "line": {"width": 2}})
     layout["annotations"].append(
-        note("answer", x=start - 0.5, xanchor="left", xshift=4, yref="paper", y=1, yanchor="bottom")
+        note(t("answer"), x=start - 0.5, xanchor="left", xshift=4, yref="paper", y=1, yanchor="bottom")
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_NAMES = {"user": "You", "assistant": "Model", "note": ""}
+from viz.language import noted, t
+
+_NAMES = {"user": noted("You"), "assistant": noted("Model"), "note": ""}
 
 
 def conversation(
@@ -23,12 +25,12 @@ def conversation(
         last = at == len(turns) - 1
         caret = '<span class="caret" aria-hidden="true"></span>' if writing and last and role == "assistant" else ""
         marked = "".join(f' <span class="mark">{escape(mark)}</span>' for mark in marks if mark)
-        who = f'<span class="who">{_NAMES[role]}{marked}</span>' if _NAMES[role] else ""
+        who = f'<span class="who">{t(_NAMES[role])}{marked}</span>' if _NAMES[role] else ""
         part = f' data-part="{linked[at]}"' if linked and at in linked else ""
         said = f'<div class="said" dir="auto"{part}>{escape(text)}{caret}</div>'
         parts.append(f'<div class="turn {role}">{who}{said}</div>')
     if writing and turns and turns[-1][0] != "assistant":
-        parts.append('<div class="turn note"><div class="said">Waiting for the model…</div></div>')
+        parts.append(f'<div class="turn note"><div class="said">{t("Waiting for the model…")}</div></div>')
     return "".join(parts)
 
 

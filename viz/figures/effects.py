@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from molora.effects import Effect
 from viz.figures.style import blank, figure, note, visible
+from viz.language import t
 from viz.palette import diverging_scale, expert_colours
 
 _TOKEN_CHARACTERS = 14
@@ -35,7 +36,7 @@ def token_changes(texts: Sequence[str], change: NDArray[np.float32], *, edit: st
     if len(texts) != len(change):
         raise ValueError(f"{len(texts)} tokens and {len(change)} changes; there must be one for each.")
     if not len(change):
-        return blank("The answer has no token to score.", height)
+        return blank(t("The answer has no token to score."), height)
     names = [_shortened(visible(text), _TOKEN_CHARACTERS) for text in texts]
     most = max(float(np.abs(change).max()), _LEAST)
     rows = np.arange(len(change))
@@ -51,10 +52,14 @@ def token_changes(texts: Sequence[str], change: NDArray[np.float32], *, edit: st
                 "line": {"width": 0.5, "color": "#888888"},
             },
             "customdata": [escape(name) for name in names],
-            "hovertemplate": "%{customdata}<br>%{y:+.3f} nats<extra></extra>",
+            "hovertemplate": "%{customdata}<br>" + t("{change} nats", change="%{y:+.3f}") + "<extra></extra>",
         }
     ]
-    said = f"mean {change.mean():+.3f} nats a token, largest {change[np.abs(change).argmax()]:+.3f}"
+    said = t(
+        "mean {mean:+.3f} nats a token, largest {most:+.3f}",
+        mean=change.mean(),
+        most=change[np.abs(change).argmax()],
+    )
     layout: dict[str, Any] = {
         "margin": {"l": 48, "r": 16, "t": 40 if edit else 24, "b": 66},
         "bargap": 0.15,
@@ -66,7 +71,7 @@ def token_changes(texts: Sequence[str], change: NDArray[np.float32], *, edit: st
             "ticktext": [escape(name) for name in names[::every]],
             "tickangle": -60,
         },
-        "yaxis": {"range": [-1.1 * most, 1.1 * most], "title": {"text": "nats"}, "nticks": 6, "tickformat": "+.2~f"},
+        "yaxis": {"range": [-1.1 * most, 1.1 * most], "title": {"text": t("nats")}, "nticks": 6, "tickformat": "+.2~f"},
         "shapes": [_zero()],
         "annotations": [_head(said, edit)],
     }
@@ -79,7 +84,7 @@ def sweep(effects: Sequence[Effect], num_experts: int, *, where: str = "", heigh
     where: the layers and projections that they were switched off in, in words.
     """
     if not effects:
-        return blank("No expert has been switched off yet.", height)
+        return blank(t("No expert has been switched off yet."), height)
     means = np.array([effect.mean for effect in effects], np.float32)
     experts = [effect.expert for effect in effects]
     colours = expert_colours(num_experts)
@@ -93,24 +98,26 @@ def sweep(effects: Sequence[Effect], num_experts: int, *, where: str = "", heigh
             "text": [f"{mean:+.3f}" for mean in means] if num_experts <= _NAMED_EXPERTS else None,
             "textposition": "outside",
             "cliponaxis": False,
-            "hovertemplate": "expert %{x} off: %{y:+.4f} nats a token<extra></extra>",
+            "hovertemplate": t("expert {expert} off: {change} nats a token", expert="%{x}", change="%{y:+.4f}")
+            + "<extra></extra>",
         }
     ]
     layout: dict[str, Any] = {
         "margin": {"l": 48, "r": 16, "t": 40 if where else 24, "b": 34},
         "bargap": 0.25,
-        "xaxis": {"range": [-0.5, num_experts - 0.5], "title": {"text": "expert switched off"}, "dtick": 1}
+        "xaxis": {"range": [-0.5, num_experts - 0.5], "title": {"text": t("expert switched off")}, "dtick": 1}
         | ({} if num_experts <= _NAMED_EXPERTS else {"dtick": None, "nticks": 16}),
-        "yaxis": {"range": [-1.3 * most, 1.3 * most], "title": {"text": "nats"}, "nticks": 6, "tickformat": "+.2~f"},
+        "yaxis": {"range": [-1.3 * most, 1.3 * most], "title": {"text": t("nats")}, "nticks": 6, "tickformat": "+.2~f"},
         "shapes": [_zero()],
-        "annotations": [_head("mean change of the answer's tokens with one expert off", where)],
+        "annotations": [_head(t("mean change of the answer's tokens with one expert off"), where)],
     }
     return figure(height, data, layout)
 
 
 def _head(said: str, mark: str) -> dict[str, Any]:
     """What is shown, and in a line over it the edit, so that every picture of the figure says it too."""
-    line = f"<b>edited: {escape(_shortened(mark, _WORDS_CHARACTERS))}</b><br>" if mark else ""
+    words = t("edited: {edit}", edit=_shortened(mark, _WORDS_CHARACTERS))
+    line = f"<b>{escape(words)}</b><br>" if mark else ""
     return note(line + said, xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom", align="left")
 
 

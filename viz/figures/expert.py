@@ -12,10 +12,11 @@ from molora import analysis
 from molora.expert import Taken, most_taken
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
+from viz.language import noted, t
 from viz.palette import expert_colours, text_colour
 from viz.view import Show
 
-SIDES = ((PROMPT, "prompt"), (ANSWER, "answer"))
+SIDES = ((PROMPT, noted("prompt")), (ANSWER, noted("answer")))
 ROWS = 5
 """At most so many rows of a token have a button."""
 
@@ -38,7 +39,7 @@ def expert_layers(trace: RoutingTrace, expert: int, *, height: int = 230) -> go.
     """Layers across, projections down, prompt above answer: the share of a router's picks that `expert` took, in
     percent, of `trace` [T, L, P, K]; darker is more, and the even share is named."""
     if not (trace.phase != TEMPLATE).any() or not trace.expert_ids.size or not 0 <= expert < trace.num_experts:
-        return blank("Nothing was routed.", height)
+        return blank(t("Nothing was routed."), height)
     even = 100 / trace.num_experts
     layers = trace.layer_indices.astype(str)
     names = [escape(short(name)) for name in trace.projections]
@@ -49,11 +50,12 @@ def expert_layers(trace: RoutingTrace, expert: int, *, height: int = 230) -> go.
             "cmin": 0,
             "cmax": min(100.0, 4 * even),
             "colorscale": [(0, "rgba(128,128,128,0.03)"), (1, "#6b6b76")],
-            "colorbar": {"title": {"text": "share"}, "ticksuffix": " %"},
+            "colorbar": {"title": {"text": t("share")}, "ticksuffix": " %"},
         },
     }
     data = []
-    for side, (phase, name) in enumerate(SIDES):
+    for side, (phase, english) in enumerate(SIDES):
+        name = t(english)
         part = trace.select(tokens=trace.phase == phase)
         share = 100 * analysis.load(part)[..., expert].T  # [P, L]
         number = "" if side == 0 else "2"
@@ -69,7 +71,9 @@ def expert_layers(trace: RoutingTrace, expert: int, *, height: int = 230) -> go.
                 "xgap": 1,
                 "ygap": 1,
                 "hoverongaps": False,
-                "hovertemplate": f"{name}, layer %{{x}}, %{{y}}: %{{z:.1f}} %<extra></extra>",
+                "hovertemplate": f"{name}, "
+                + t("layer {layer}, {projection}", layer="%{x}", projection="%{y}")
+                + f"{t(': ')}%{{z:.1f}} %<extra></extra>",
             }
         )
         layout[f"xaxis{number}"] = {
@@ -78,7 +82,7 @@ def expert_layers(trace: RoutingTrace, expert: int, *, height: int = 230) -> go.
             "nticks": 16,
             "fixedrange": True,
             "showticklabels": side == 1,
-            "title": {"text": "layer" if side else ""},
+            "title": {"text": t("layer") if side else ""},
             "range": [-0.5, trace.num_layers - 0.5],
         }
         layout[f"yaxis{number}"] = {
@@ -89,7 +93,8 @@ def expert_layers(trace: RoutingTrace, expert: int, *, height: int = 230) -> go.
             "range": [len(names) - 0.5, -0.5],
         }
         took = analysis.mean(share, None)
-        words = f"{name}: {took:.1f} % of the picks (even: {even:.3g} %)" if len(part) else f"{name}: nothing yet"
+        words = t("{side}: {share:.1f} % of the picks (even: {even:.3g} %)", side=name, share=took, even=even)
+        words = words if len(part) else t("{side}: nothing yet", side=name)
         top = 1 if side == 0 else 0.44
         layout["annotations"].append(
             note(words, xref="paper", yref="paper", x=0, y=top, xanchor="left", yanchor="bottom")
@@ -112,7 +117,7 @@ def expert_chips(num_experts: int, chosen: int | None) -> str:
     """HTML of one `<button data-e="number">` an expert, the chosen one pressed."""
     colours = expert_colours(num_experts)
     return "".join(
-        f'<button type="button" data-e="{number}" aria-label="Expert {number}" '
+        f'<button type="button" data-e="{number}" aria-label="{t("Expert {number}", number=number)}" '
         f'aria-pressed="{"true" if number == chosen else "false"}" '
         f'style="background:{colour};color:{text_colour(colour)}">{number}</button>'
         for number, colour in enumerate(colours)
@@ -120,19 +125,20 @@ def expert_chips(num_experts: int, chosen: int | None) -> str:
 
 
 def _table(trace: RoutingTrace, name: str, taken: list[Taken], selected: int | None) -> str:
-    caption = f"<caption>Tokens of the {name} it took most</caption>"
+    title = t("Tokens of the prompt it took most") if name == "prompt" else t("Tokens of the answer it took most")
+    caption = f"<caption>{title}</caption>"
     if not taken:
-        return f"<table>{caption}<tr><td>None.</td></tr></table>"
+        return f"<table>{caption}<tr><td>{t('None.')}</td></tr></table>"
     head = (
-        '<tr><th scope="col">token</th><th scope="col">rows</th>'
-        '<th scope="col" class="n" title="Of the routers that read the token, how many picked the expert">routers</th>'
-        '<th scope="col" class="n" title="Mean weight where it was picked">weight</th></tr>'
+        f'<tr><th scope="col">{t("token")}</th><th scope="col">{t("rows")}</th><th scope="col" class="n" '
+        f'title="{t("Of the routers that read the token, how many picked the expert")}">{t("routers")}</th>'
+        f'<th scope="col" class="n" title="{t("Mean weight where it was picked")}">{t("weight")}</th></tr>'
     )
     lines = []
     for one in taken:
         text = escape(visible(trace.token_text[one.rows[0]]))
         buttons = "".join(
-            f'<button type="button" data-t="{row}" aria-label="Select token {row}, {text}"'
+            f'<button type="button" data-t="{row}" aria-label="{t("Select token {row}, {text}", row=row, text=text)}"'
             f"{' aria-pressed=true' if row == selected else ''}>{row}</button>"
             for row in one.rows[:ROWS]
         )

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from molora.atlas_analysis import information
 from molora.atlas_data import Atlas, Part
 from viz.figures.style import blank, figure, short
+from viz.language import t
 
 _DASHES = ("solid", "dash", "dot")
 _LINE, _BAND = "#7c7c86", "rgba(128,128,128,0.28)"
@@ -28,7 +29,7 @@ def task_information(
     The band is the baseline, task names shuffled over prompts: from 0 to the highest of the shufflings and projections.
     """
     if not atlas.picks.size or not atlas.prompt_counts(part).any():
-        return blank("The atlas has no token of this kind.", height)
+        return blank(t("The atlas has no token of this kind."), height)
     known = information(atlas, part)
     shown = [at for at, name in enumerate(atlas.projections) if projections is None or name in projections]
     numbers = atlas.layer_indices.astype(int)
@@ -37,12 +38,13 @@ def task_information(
         "mode": "lines",
         "x": numbers,
         "y": known.shuffled_max[:, shown].max(axis=1).astype(np.float32),
-        "name": "shuffled",
+        "name": t("shuffled"),
         "showlegend": False,
         "fill": "tozeroy",
         "fillcolor": _BAND,
         "line": {"width": 0},
-        "hovertemplate": "layer %{x}: at most %{y:.3f} with shuffled tasks<extra></extra>",
+        "hovertemplate": t("layer {layer}: at most {nmi} with shuffled tasks", layer="%{x}", nmi="%{y:.3f}")
+        + "<extra></extra>",
     }
     lines = [
         {
@@ -53,7 +55,7 @@ def task_information(
             "name": short(atlas.projections[at]),
             "line": {"color": _LINE, "width": 1.5, "dash": _DASHES[at % len(_DASHES)]},
             "marker": {"color": _LINE, "size": [6 if layers and layer in layers else 0 for layer in numbers]},
-            "hovertemplate": f"{short(atlas.projections[at])}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
+            "hovertemplate": f"{short(atlas.projections[at])}, {t('layer')} %{{x}}: %{{y:.3f}}<extra></extra>",
         }
         for at in shown
     ]
@@ -63,8 +65,12 @@ def task_information(
         [band, *lines],
         {
             "margin": {"l": 44, "r": 6, "t": 22, "b": 34},
-            "xaxis": {"title": {"text": "layer"}, "fixedrange": True, "range": [numbers[0] - 0.5, numbers[-1] + 0.5]},
-            "yaxis": {"title": {"text": "NMI"}, "fixedrange": True, "range": [0, most * 1.08 or 1], "nticks": 5},
+            "xaxis": {
+                "title": {"text": t("layer")},
+                "fixedrange": True,
+                "range": [numbers[0] - 0.5, numbers[-1] + 0.5],
+            },
+            "yaxis": {"title": {"text": t("NMI")}, "fixedrange": True, "range": [0, most * 1.08 or 1], "nticks": 5},
             "showlegend": True,
             "legend": {
                 "orientation": "h",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viz.language import t
 from viz.palette import expert_colours, text_colour
 
 _MANY = 24
@@ -17,8 +18,8 @@ def expert_legend(num_experts: int) -> str:
         f'<span style="{box};background:{colour};color:{text_colour(colour)}">{number}</span>'
         for number, colour in enumerate(expert_colours(num_experts))
     )
+    label = t("Colours of experts 0 to {last}", last=num_experts - 1)
     if num_experts > _MANY:
         style = "display:inline-block;max-height:42px;overflow-y:auto;vertical-align:top;scrollbar-width:thin"
-        label = f"Colours of experts 0 to {num_experts - 1}"
-        return f'<span role="group" tabindex="0" aria-label="{label}" style="{style}">expert {swatches}</span>'
-    return f'<span role="img" aria-label="Colours of experts 0 to {num_experts - 1}">expert {swatches}</span>'
+        return f'<span role="group" tabindex="0" aria-label="{label}" style="{style}">{t("expert")} {swatches}</span>'
+    return f'<span role="img" aria-label="{label}">{t("expert")} {swatches}</span>'

@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 from molora import analysis
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
 from viz.figures.style import blank, figure, layer_axis, mark_edit, note
+from viz.language import noted, t, tn
 from viz.palette import expert_colours
 
-SIDES = ((PROMPT, "prompt"), (ANSWER, "answer"))
+SIDES = ((PROMPT, noted("prompt")), (ANSWER, noted("answer")))
 
 
 def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
@@ -22,7 +23,7 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
     Template tokens belong to neither side.
     """
     if not (trace.phase != TEMPLATE).any() or not trace.expert_ids.size:
-        return blank("Nothing was routed.", height)
+        return blank(t("Nothing was routed."), height)
     experts = trace.num_experts
     names, colours, uniform = np.arange(experts), expert_colours(experts), 100 / experts
     layout: dict[str, Any] = {
@@ -35,13 +36,14 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
             "cmin": 0,
             "cmax": min(100.0, 4 * uniform),
             "colorscale": [(0, "rgba(128,128,128,0.03)"), (1, "#6b6b76")],
-            "colorbar": {"title": {"text": "share"}, "ticksuffix": " %", "len": 0.67, "y": 0, "yanchor": "bottom"},
+            "colorbar": {"title": {"text": t("share")}, "ticksuffix": " %", "len": 0.67, "y": 0, "yanchor": "bottom"},
         },
     }
     layers = trace.layer_indices.astype(str).tolist()
     data: list[dict[str, Any]] = []
     most = 2 * uniform
-    for side, (phase, name) in enumerate(SIDES):
+    for side, (phase, english) in enumerate(SIDES):
+        name = t(english)
         part = trace.select(tokens=trace.phase == phase)
         by_layer = _percent(part)  # [L, E]
         mean = np.nan_to_num(by_layer.mean(axis=0))
@@ -55,7 +57,7 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
                 "xaxis": f"x{bars}",
                 "yaxis": f"y{bars}",
                 "marker": {"color": colours, "line": {"width": 0.5, "color": "#888888"}},
-                "hovertemplate": "expert %{x}: %{y:.1f} %<extra></extra>",
+                "hovertemplate": f"{t('expert')} %{{x}}: %{{y:.1f}} %<extra></extra>",
             },
             {
                 "type": "heatmap",
@@ -67,20 +69,20 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
                 "yaxis": f"y{cells}",
                 "xgap": 1,
                 "hoverongaps": False,
-                "hovertemplate": "layer %{y}, expert %{x}: %{z:.1f} %<extra></extra>",
+                "hovertemplate": f"{t('layer')} %{{y}}, {t('expert')} %{{x}}: %{{z:.1f}} %<extra></extra>",
             },
         ]
         span = [0, 0.485] if side == 0 else [0.515, 1]
         across = {"domain": span, "range": [-0.5, experts - 0.5], "fixedrange": True}
         down = {"showticklabels": side == 0, "fixedrange": True}
         layout[f"xaxis{bars}"] = across | {"anchor": f"y{bars}", "showticklabels": False}
-        layout[f"xaxis{cells}"] = across | {"anchor": f"y{cells}", "title": {"text": "expert"}, "nticks": 16}
+        layout[f"xaxis{cells}"] = across | {"anchor": f"y{cells}", "title": {"text": t("expert")}, "nticks": 16}
         layout[f"yaxis{bars}"] = down | {"domain": [0.7, 1], "anchor": f"x{bars}", "ticksuffix": " %", "nticks": 4}
         layout[f"yaxis{cells}"] = down | {
             "domain": [0, 0.67],
             "anchor": f"x{cells}",
             **layer_axis(trace),
-            "title": {"text": "layer" if side == 0 else ""},
+            "title": {"text": t("layer") if side == 0 else ""},
             "nticks": 12,
         }
         layout["shapes"].append(
@@ -95,7 +97,8 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
                 "line": {"dash": "dot", "width": 1.5},
             }
         )
-        words = f"{name}, {len(part)} token{'s' * (len(part) != 1)}" if len(part) else f"{name}, nothing yet"
+        count = tn("{n} token", "{n} tokens", len(part)) if len(part) else t("nothing yet")
+        words = t("{side}, {count}", side=name, count=count)
         layout["annotations"].append(
             note(words, xref="paper", yref="paper", x=span[0], y=1, xanchor="left", yanchor="bottom")
         )
@@ -103,7 +106,7 @@ def expert_load(trace: RoutingTrace, *, height: int = 500) -> go.Figure:
         layout[axis]["range"] = [0, most * 1.08]
     layout["annotations"].append(
         note(
-            f"uniform<br>{uniform:.3g} %",
+            t("uniform<br>{share:.3g} %", share=uniform),
             xref="paper",
             x=1.005,
             y=uniform,

@@ -17,6 +17,7 @@ from molora.trace import ANSWER, RoutingTrace
 from viz import palette
 from viz.figures.mark import cell_mark, layer_groups, least_height, token_mark
 from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
+from viz.language import t
 from viz.view import Colour, Show, shown_tokens
 
 ENTROPY_STEPS = 250
@@ -47,7 +48,7 @@ def routing_map(
     """
     kept = shown_tokens(trace, show)
     if not kept.any() or not trace.expert_ids.size:
-        return blank("No token of this kind was routed.", height)
+        return blank(t("No token of this kind was routed."), height)
     blocks = len(trace.projections)
     codes, axis = _codes(trace, colour)
     codes[~kept] = axis["cmax"]
@@ -100,7 +101,7 @@ def routing_map(
     layout["xaxis"] = {
         "range": [first - 0.5, last - 0.5],
         "anchor": f"y{blocks if blocks > 1 else ''}",
-        "title": {"text": "token"},
+        "title": {"text": t("token")},
     }
     # The reader's zoom holds for as long as the axes mean the same.
     layout["uirevision"] = f"{show} {offset} {','.join(layers)} {','.join(trace.projections)}"
@@ -125,7 +126,7 @@ def _codes(trace: RoutingTrace, colour: Colour) -> tuple[NDArray[Any], dict[str,
         codes = np.where(np.isnan(share), ENTROPY_STEPS + 1, np.rint(share * ENTROPY_STEPS)).astype(np.uint8)
         end = ENTROPY_STEPS / (ENTROPY_STEPS + 1)
         stops = palette.entropy_scale()
-        bar = {"cmin": 0, "cmax": 1, "colorscale": stops, "colorbar": {"title": {"text": "entropy"}, "nticks": 5}}
+        bar = {"cmin": 0, "cmax": 1, "colorscale": stops, "colorbar": {"title": {"text": t("entropy")}, "nticks": 5}}
         scale = [*((at * end, shade) for at, shade in stops), (end, palette.MISSING), (1, palette.MISSING)]
         return codes, {"cmin": 0, "cmax": ENTROPY_STEPS + 1, "colorscale": scale, "bar": bar}
     experts = trace.num_experts
@@ -138,7 +139,7 @@ def _codes(trace: RoutingTrace, colour: Colour) -> tuple[NDArray[Any], dict[str,
     size = len(colours)  # the code of "missing"
     every = -(-experts // 16)  # at most 16 numbers beside the bar
     ticks = {
-        "title": {"text": "expert" if levels == 1 else "weight"},
+        "title": {"text": t("expert") if levels == 1 else t("weight")},
         "tickmode": "array",
         "tickvals": [number * levels + (levels - 1) / 2 for number in range(0, experts, every)],
         "ticktext": [str(number) for number in range(0, experts, every)],
@@ -166,13 +167,15 @@ def _hover(trace: RoutingTrace, block: int, hover: bool, text_rows: int) -> dict
     cells = np.concatenate([ids, weights, np.rint(np.nan_to_num(share) * 100)], axis=2).transpose(1, 0, 2)
     kind = np.int8 if trace.num_experts <= 128 else np.int16
     top_k = trace.top_k
-    picks = "<br>".join(f"expert %{{customdata[{k}]}} · %{{customdata[{top_k + k}]}} %" for k in range(top_k))
+    expert = t("expert")
+    picks = "<br>".join(f"{expert} %{{customdata[{k}]}} · %{{customdata[{top_k + k}]}} %" for k in range(top_k))
+    where = t("layer {layer}, {projection}", layer="%{y}", projection=escape(short(trace.projections[block])))
+    entropy = t("entropy {share} % of uniform", share=f"%{{customdata[{2 * top_k}]}}")
     row = [escape(visible(text)) for text in trace.token_text]
     return {
         "customdata": np.ascontiguousarray(cells.astype(kind)),
         "text": [row] * text_rows,
-        "hovertemplate": f"<b>%{{text}}</b> · token %{{x}}<br>layer %{{y}}, {escape(short(trace.projections[block]))}"
-        f"<br>{picks}<br>entropy %{{customdata[{2 * top_k}]}} % of uniform<extra></extra>",
+        "hovertemplate": f"<b>%{{text}}</b> · {t('token')} %{{x}}<br>{where}<br>{picks}<br>{entropy}<extra></extra>",
     }
 
 
@@ -187,11 +190,11 @@ def _marks(
     between = first < start < last
     if between:  # on either side of the line; a short prompt's word reaches into the margin
         notes = [
-            note("prompt", x=start - 0.5, xanchor="right", xshift=-4, **look),
-            note("answer", x=start - 0.5, xanchor="left", xshift=4, **look),
+            note(t("prompt"), x=start - 0.5, xanchor="right", xshift=-4, **look),
+            note(t("answer"), x=start - 0.5, xanchor="left", xshift=4, **look),
         ]
     else:
-        notes = [note("prompt" if start > first else "answer", x=first - 0.5, xanchor="left", **look)]
+        notes = [note(t("prompt") if start > first else t("answer"), x=first - 0.5, xanchor="left", **look)]
     if between:
         shapes.append(
             {

@@ -9,6 +9,7 @@ import numpy as np
 
 from molora.trace import RoutingTrace
 from viz.figures.style import note, short
+from viz.language import t
 
 _GROUP = 10
 _FEW_LAYERS = 12
@@ -82,8 +83,9 @@ def cell_words(trace: RoutingTrace, row: int, place: tuple[int, str] | None) -> 
         return ""
     at = (row, layers.index(place[0]), trace.projections.index(place[1]))
     picks = [
-        f"expert <b>{expert}</b> {weight:.0%}"
+        f"{t('expert')} <b>{expert}</b> {weight:.0%}"
         for expert, weight in zip(trace.expert_ids[at].tolist(), trace.expert_weights[at].tolist(), strict=True)
         if expert >= 0
     ]
-    return f"layer {place[0]}, {escape(short(place[1]))}: {', '.join(picks) or 'no pick'}"
+    where = t("layer {layer}, {projection}", layer=place[0], projection=escape(short(place[1])))
+    return f"{where}{t(': ')}{', '.join(picks) or t('no pick')}"

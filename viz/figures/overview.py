@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from molora.trace import ANSWER, RoutingTrace
 from viz import palette
 from viz.figures.style import blank, figure, short
+from viz.language import t
 from viz.view import Show, shown_tokens
 
 BINS = 600
@@ -28,7 +29,7 @@ def overview(
     """
     kept = shown_tokens(trace, show)
     if not kept.any() or not trace.expert_ids.size:
-        return blank("No token of this kind was routed.", height)
+        return blank(t("No token of this kind was routed."), height)
     rows = kept.nonzero()[0]
     low, high = int(rows[0]), int(rows[-1]) + 1
     size = -(-(high - low) // BINS)
@@ -69,7 +70,8 @@ def overview(
         "dx": size,
         "coloraxis": "coloraxis",
         "hoverongaps": False,
-        "hovertemplate": "token %{x:.0f}: mostly expert %{z}<extra></extra>",
+        "hovertemplate": t("token {token}: mostly expert {expert}", token="%{x:.0f}", expert="%{z}")
+        + "<extra></extra>",
     }
     return figure(height, [data], layout)
 

@@ -12,6 +12,7 @@ from molora.errors import MoloraError
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 from viz.figures.atlas import task_name
 from viz.figures.style import blank, figure
+from viz.language import t
 from viz.view import Show
 
 _BARS = 8
@@ -26,14 +27,14 @@ def task_place(atlas: Atlas, trace: RoutingTrace | None, *, show: Show = "both",
     """
     side: Part = "answer" if show == "answer" else "prompt"
     if trace is None:
-        return blank("Ask something to see it here.", height)
+        return blank(t("Ask something to see it here."), height)
     part = trace.select(tokens=trace.phase == (ANSWER if side == "answer" else PROMPT))
     if not len(part):
-        return blank(f"No token of the {side} has been read yet.", height)
+        return blank(t("No token of the {side} has been read yet.", side=t(side)), height)
     near = place(analysis.load(part), atlas, side)  # [G]
     order = [at for at in np.argsort(-near)[:_BARS] if not np.isnan(near[at])]
     if not order:
-        raise MoloraError("The conversation's routing has other layers, projections or experts than the atlas.")
+        raise MoloraError(t("The conversation's routing has other layers, projections or experts than the atlas."))
     names = [task_name(atlas.tasks[at]) for at in order]
     values = near[order].astype(np.float32)
     bars = {
@@ -46,7 +47,9 @@ def task_place(atlas: Atlas, trace: RoutingTrace | None, *, show: Show = "both",
         "text": [f"{value:.2f}" for value in values],
         "textposition": "outside",
         "cliponaxis": False,
-        "hovertemplate": f"%{{customdata}}<br>cosine %{{x:.2f}} of the {side}'s routing and the task's<extra></extra>",
+        "hovertemplate": "%{customdata}<br>"
+        + t("cosine {value} of the {side}'s routing and the task's", value="%{x:.2f}", side=t(side))
+        + "<extra></extra>",
     }
     low = min(0.0, float(values.min()))
     return figure(
@@ -56,7 +59,7 @@ def task_place(atlas: Atlas, trace: RoutingTrace | None, *, show: Show = "both",
             "margin": {"l": 142, "r": 10, "t": 4, "b": 34},
             "bargap": 0.25,
             "xaxis": {
-                "title": {"text": f"likeness of the {side}"},
+                "title": {"text": t("likeness of the {side}", side=t(side))},
                 "range": [low - 0.4 if low < 0 else 0, 1.2],
                 "tickvals": [-1, -0.5, 0, 0.5, 1],
                 "fixedrange": True,

@@ -12,6 +12,7 @@ import numpy as np
 from molora import analysis
 from molora.trace import ANSWER, RoutingTrace
 from viz.figures.style import short, visible
+from viz.language import t
 from viz.palette import expert_colours, text_colour
 
 EXPERTS = 8
@@ -43,11 +44,12 @@ def token_readings(trace: RoutingTrace, token: int) -> tuple[str, str]:
     Each has the share of the picks by expert, the mean entropy, the margin to the runner-up (`analysis.margin`), and
     the likeliest next tokens as the trace has them. All text is escaped.
     """
-    read = _reading(trace, token, "Read by", f"row {token}: while the model read this token", "After it, the likeliest")
+    words = t("row {row}: while the model read this token", row=token)
+    read = _reading(trace, token, t("Read by"), words, t("After it, the likeliest"))
     if token == 0:
-        return read, _framed(_head("Predicted by", "nothing: no row stands before the first token"))
-    words = f"row {token - 1}: the row before, which shaped its prediction"
-    return read, _reading(trace, token - 1, "Predicted by", words, "Here, the likeliest")
+        return read, _framed(_head(t("Predicted by"), t("nothing: no row stands before the first token")))
+    words = t("row {row}: the row before, which shaped its prediction", row=token - 1)
+    return read, _reading(trace, token - 1, t("Predicted by"), words, t("Here, the likeliest"))
 
 
 def _reading(trace: RoutingTrace, row: int, name: str, words: str, heading: str) -> str:
@@ -67,31 +69,34 @@ def _experts(trace: RoutingTrace, row: int) -> str:
     picks = trace.expert_ids[row]
     counts = np.bincount(picks[picks >= 0], minlength=trace.num_experts)
     if not counts.sum():
-        return "<p>No expert was picked.</p>"
+        return f"<p>{t('No expert was picked.')}</p>"
     named = np.sort(np.argsort(-counts, kind="stable")[:EXPERTS])
     colours = expert_colours(trace.num_experts)
     given = analysis.mean(analysis.probabilities(trace.select(tokens=slice(row, row + 1))), (0, 1, 2))  # [E]
     shares = [(n, colours[n], f"{counts[n] / counts.sum():.0%}", f"{given[n]:.3f}") for n in named.tolist()]
     items = "".join(
-        f'<li aria-label="expert {n}: {share} of the picks" title="mean router probability {mean}">'
+        f'<li aria-label="{t("expert {expert}: {share} of the picks", expert=n, share=share)}" '
+        f'title="{t("mean router probability {mean}", mean=mean)}">'
         f'<b style="background:{colour};color:{text_colour(colour)}">{n}</b>{share}</li>'
         for n, colour, share, mean in shares
     )
-    return f'<ul class="experts" aria-label="Share of the picks by expert">{items}</ul>'
+    return f'<ul class="experts" aria-label="{t("Share of the picks by expert")}">{items}</ul>'
 
 
 def _numbers(trace: RoutingTrace, row: int) -> str:
     part = trace.select(tokens=slice(row, row + 1))
     entropy, margins = analysis.mean(analysis.entropy(part), None), analysis.margin(part)[0]  # [L, P]
     if np.isnan(entropy):
-        return "<p>No router has run.</p>"
-    text = f"entropy <b>{entropy:.2f}</b>"
+        return f"<p>{t('No router has run.')}</p>"
+    text = t("entropy <b>{value:.2f}</b>", value=entropy)
     if not np.isnan(margins).all():
         layer, at = np.unravel_index(np.nanargmin(margins), margins.shape)
         least = f"{margins[layer, at]:.4f}" if abs(margins[layer, at]) >= 5e-5 else "&lt;0.0001"
-        where = f"layer {trace.layer_indices[layer]}, {escape(short(trace.projections[at]))}"
-        text += f" · margin <b>{np.nanmean(margins):.3f}</b>, smallest <b>{least}</b> ({where})"
-    title = (
+        name = escape(short(trace.projections[at]))
+        where = t("layer {layer}, {projection}", layer=trace.layer_indices[layer], projection=name)
+        mean = np.nanmean(margins)
+        text += " · " + t("margin <b>{mean:.3f}</b>, smallest <b>{least}</b>", mean=mean, least=least) + f" ({where})"
+    title = t(
         "Means over the routers. Entropy: 0 is certain, 1 is uniform. Margin to the runner-up: the router probability "
         "of the weakest expert picked less that of the strongest one left."
     )
@@ -103,31 +108,31 @@ def _candidates(trace: RoutingTrace, row: int, heading: str) -> str:
     found = trace.candidates(row)
     if not found:
         why = (
-            "the vocabulary is scored only where the model speaks"
+            t("No next tokens: the vocabulary is scored only where the model speaks.")
             if trace.candidate_ids.shape[1]
-            else "the trace does not hold them"
+            else t("No next tokens: the trace does not hold them.")
         )
-        return f'<p class="soft">No next tokens: {why}.</p>'
+        return f'<p class="soft">{why}</p>'
     spoken = row + 1 < len(trace) and trace.phase[row + 1] == ANSWER
     chosen = int(trace.token_ids[row + 1]) if spoken else -1
     items = "".join(
         f'<li><span class="text">{_shown(text)}</span><span class="bar" aria-hidden="true">'
         f'<i style="width:{share:.1%}"></i></span><span class="share">{share:.1%}</span>'
-        f'<span class="chosen">{"chosen" if token == chosen else ""}</span></li>'
+        f'<span class="chosen">{t("chosen") if token == chosen else ""}</span></li>'
         for token, text, share in found
     )
-    title = "The softmax of the model&#39;s own scores, before temperature, top-p and repetition penalty"
+    title = t("The softmax of the model&#39;s own scores, before temperature, top-p and repetition penalty")
     if not spoken:
-        note = "what was drawn was not read and has no row"
+        note = t("what was drawn was not read and has no row")
     elif chosen in [token for token, _, _ in found]:
-        note = "before temperature and penalty"
+        note = t("before temperature and penalty")
     else:
-        note = f"chosen instead: <b>{_shown(trace.token_text[row + 1])}</b>"
+        note = t("chosen instead: <b>{token}</b>", token=_shown(trace.token_text[row + 1]))
     return (
-        f'<p title="{title}">{heading}: <span class="soft">{note}</span></p>'
-        f'<ol class="next" aria-label="Likeliest next tokens">{items}</ol>'
+        f'<p title="{title}">{heading}{t(": ")}<span class="soft">{note}</span></p>'
+        f'<ol class="next" aria-label="{t("Likeliest next tokens")}">{items}</ol>'
     )
 
 
 def _shown(text: str) -> str:
-    return escape(visible(text)) if text else "part of a character"
+    return escape(visible(text)) if text else t("part of a character")

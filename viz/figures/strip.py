@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from molora.analysis import PHASE_NAMES, token_experts
+from molora.analysis import token_experts
 from molora.trace import ANSWER, TEMPLATE, RoutingTrace
-from viz.figures.style import visible
+from viz.figures.style import PHASES, visible
+from viz.language import t
 from viz.palette import expert_colours, text_colour
 from viz.view import Show, shown_tokens
 
@@ -39,7 +40,7 @@ def token_strip(trace: RoutingTrace, *, show: Show = "both", selected: int | Non
     colours = expert_colours(trace.num_experts)
     used = sorted({int(expert) for expert in experts if expert >= 0})
     rules = "".join(f".molora-strip .e{n}{{--c:{colours[n]};--t:{text_colour(colours[n])}}}" for n in used)
-    parts = [f'<style>{_STYLE}{rules}</style><div class="molora-strip" role="toolbar" aria-label="Tokens">']
+    parts = [f'<style>{_STYLE}{rules}</style><div class="molora-strip" role="toolbar" aria-label="{t("Tokens")}">']
     kept = shown_tokens(trace, show)
     chosen = -1 if selected is None or not 0 <= selected - offset < len(trace) else selected - offset
     focus = chosen if chosen >= 0 and kept[chosen] else int(kept.argmax()) if kept.any() else -1
@@ -47,7 +48,7 @@ def token_strip(trace: RoutingTrace, *, show: Show = "both", selected: int | Non
     for row in kept.nonzero()[0].tolist():
         if trace.phase[row] == ANSWER and not answering:
             answering = True
-            parts.append('<span class="rule" role="separator" aria-label="The answer begins"></span>')
+            parts.append(f'<span class="rule" role="separator" aria-label="{t("The answer begins")}"></span>')
         parts.append(_button(trace, row, offset, int(experts[row]), row == chosen, row == focus))
     return "".join(parts) + "</div>"
 
@@ -57,8 +58,8 @@ def _button(trace: RoutingTrace, row: int, offset: int, expert: int, pressed: bo
     names = [f"e{expert}"] if expert >= 0 else []
     names += ["w"] * (text[:1] == " ") + ["t"] * (phase == TEMPLATE)
     shown = escape(visible(text))
-    top = f"expert {expert}" if expert >= 0 else "no expert"
-    title = f"{shown} · token {offset + row}, {PHASE_NAMES[phase]} · {top}"
+    top = f"{t('expert')} {expert}" if expert >= 0 else t("no expert")
+    title = f"{shown} · {t('token')} {offset + row}, {t(PHASES[phase])} · {top}"
     return (
         f'<button type="button" data-t="{offset + row}" class="{" ".join(names)}" title="{title}"'
         f' tabindex="{0 if focus else -1}"{" aria-pressed=true" if pressed else ""}>{shown}</button>'

@@ -9,11 +9,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from molora.trace import RoutingTrace
+from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
+from viz.figures.edit_words import edit_words
+from viz.language import noted, t
 
 FONT = (
     "'IBM Plex Sans', ui-sans-serif, system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK SC', sans-serif"
 )
+
+PHASES = {TEMPLATE: noted("template"), PROMPT: noted("prompt"), ANSWER: noted("answer")}
 
 _MARK_CHARACTERS = 98
 _SHORT = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
@@ -103,7 +107,7 @@ def note(text: str, **where: Any) -> dict[str, Any]:
 
 def mark_edit(layout: dict[str, Any], trace: RoutingTrace) -> None:
     """Writes the trace's edit over the figure, in a line of its own, so that every picture of it says it too."""
-    mark(layout, f"edited: {trace.edit}" if trace.edit else "")
+    mark(layout, t("edited: {edit}", edit=edit_words(trace)) if trace.edit else "")
 
 
 def mark(layout: dict[str, Any], words: str) -> None:

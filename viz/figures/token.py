@@ -16,7 +16,8 @@ from molora import analysis
 from molora.trace import RoutingTrace
 from viz import palette
 from viz.figures.map import weight_level
-from viz.figures.style import blank, figure, layer_axis, mark_edit, note, short, visible
+from viz.figures.style import PHASES, blank, figure, layer_axis, mark_edit, note, short, visible
+from viz.language import t
 
 GREYS = 6
 
@@ -32,7 +33,7 @@ def token_weights(
     """
     height = height or (126 if compact else 440)
     if not 0 <= token < len(trace) or not trace.expert_ids.size:
-        return blank("Choose a token in the strip or in the map.", height)
+        return blank(t("Choose a token in the strip or in the map."), height)
     experts, blocks = trace.num_experts, len(trace.projections)
     levels = palette.weight_levels(experts)
     colours = [palette.lightened(c, n / (levels - 1)) for c in palette.expert_colours(experts) for n in range(levels)]
@@ -57,13 +58,13 @@ def token_weights(
         layout[f"xaxis{number}"] = {
             **across,
             "domain": [block / blocks + gap * (block > 0), (block + 1) / blocks - gap * (block < blocks - 1)],
-            "title": {"text": "layer" if compact else "expert"},
+            "title": {"text": t("layer") if compact else t("expert")},
             "anchor": f"y{number}",
             "nticks": 5 if compact else 16,
         }
         layout[f"yaxis{number}"] = {
             **down,
-            "title": {"text": ("expert" if compact else "layer") if block == 0 else ""},
+            "title": {"text": (t("expert") if compact else t("layer")) if block == 0 else ""},
             "anchor": f"x{number}",
             "nticks": 10 if compact else 32 if height >= 400 else 16,
             "showticklabels": block == 0,
@@ -79,8 +80,8 @@ def token_weights(
 
 def token_title(trace: RoutingTrace, token: int) -> str:
     """Safe HTML: which token the figure is of."""
-    phase = analysis.PHASE_NAMES[int(trace.phase[token])]
-    return f"Token {token} <b>{escape(visible(trace.token_text[token]))}</b>, {phase}"
+    phase, text = t(PHASES[int(trace.phase[token])]), escape(visible(trace.token_text[token]))
+    return t("Token {token} <b>{text}</b>, {phase}", token=token, text=text, phase=phase)
 
 
 def _applied(trace: RoutingTrace, token: int, block: int) -> NDArray[np.float32]:
@@ -147,8 +148,9 @@ def _cells(
             "ygap": 1,
             "name": name,
             **axes,
-            "hovertemplate": f"{name}, layer %{{{layer}}}, expert %{{{expert}}}<br>applied with %{{customdata[0]}} %"
-            "<br>router gave it %{customdata[1]} %<extra></extra>",
+            "hovertemplate": f"{name}, {t('layer')} %{{{layer}}}, {t('expert')} %{{{expert}}}<br>"
+            + t("applied with {share} %", share="%{customdata[0]}")
+            + f"<br>{t('router gave it {share} %', share='%{customdata[1]}')}<extra></extra>",
         },
         {"type": "scatter", "x": across, "y": down, "hoverinfo": "skip", **axes, **look},
     ]

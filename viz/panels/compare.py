@@ -13,12 +13,15 @@ from molora.compare import Comparison
 from molora.errors import MoloraError
 from viz.figures.compare import divergence_map, window_part
 from viz.figures.difference import text_difference
+from viz.figures.edit_words import edit_words
 from viz.figures.style import blank
+from viz.language import noted, t
 from viz.opened import said
 from viz.panels.events import MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.opening import Opening
 from viz.panels.plot import packed, plot
+from viz.panels.wording import worded
 from viz.second import Other, comparison
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
@@ -36,33 +39,63 @@ class ComparePanel:
     def __init__(self, shape: Shape) -> None:
         self.outputs: list[Any] = []
         if not shape.projections:
-            gr.HTML(
-                '<div class="no-atlas">This model has no routers, so there is nothing to compare.</div>',
+            worded(
+                lambda: {"said": t("This model has no routers, so there is nothing to compare.")},
+                gr.HTML,
+                html_template='<div class="no-atlas">${said}</div>',
                 elem_id="compare",
                 apply_default_css=False,
             )
             return
-        offered = choices(shape.num_experts)
+        experts = shape.num_experts
         with gr.Row(elem_classes="controls", elem_id="compare"):
-            self.what = gr.Dropdown(offered, value=offered[0][1], label="Second run", elem_id="compare-what")
-            self.temperature = gr.Number(
-                0.7, label="Temperature", minimum=0, maximum=2, step=0.05, visible=False, elem_id="compare-temperature"
+            self.what = worded(
+                lambda: {"label": t("Second run"), "choices": choices(experts)},
+                gr.Dropdown,
+                value=choices(experts)[0][1],
+                elem_id="compare-what",
             )
-            self.seed = gr.Number(
+            self.temperature = worded(
+                lambda: {"label": t("Temperature")},
+                gr.Number,
+                0.7,
+                minimum=0,
+                maximum=2,
+                step=0.05,
+                visible=False,
+                elem_id="compare-temperature",
+            )
+            self.seed = worded(
+                lambda: {"label": t("Seed")},
+                gr.Number,
                 1,
-                label="Seed",
                 precision=0,
                 minimum=0,
                 maximum=2**31 - 1,
                 visible=False,
                 elem_id="compare-seed",
             )
-            self.question = gr.Textbox(
-                label="Question", lines=1, max_lines=1, visible=False, elem_id="compare-question"
+            self.question = worded(
+                lambda: {"label": t("Question")},
+                gr.Textbox,
+                lines=1,
+                max_lines=1,
+                visible=False,
+                elem_id="compare-question",
             )
-            self.start = gr.Button("Run", size="sm", min_width=0, scale=0, elem_id="compare-run")
-            self.cancel = gr.Button("Cancel", size="sm", min_width=0, scale=0, visible=False, elem_id="compare-cancel")
-            self.opening = Opening("second", "Open second trace")
+            self.start = worded(
+                lambda: {"value": t("Run")}, gr.Button, size="sm", min_width=0, scale=0, elem_id="compare-run"
+            )
+            self.cancel = worded(
+                lambda: {"value": t("Cancel")},
+                gr.Button,
+                size="sm",
+                min_width=0,
+                scale=0,
+                visible=False,
+                elem_id="compare-cancel",
+            )
+            self.opening = Opening("second", noted("Open second trace"))
         self.title = gr.HTML(
             "",
             html_template='<div role="status">${value}</div>',
@@ -71,24 +104,25 @@ class ComparePanel:
             apply_default_css=False,
         )
         self.map = plot(
-            blank(_EMPTY, HEIGHT),
+            blank(t(_EMPTY), HEIGHT),
             name="compare-map",
-            label="Divergence of two runs: aligned tokens across, layers down, and each layer's mean",
+            label=noted("Divergence of two runs: aligned tokens across, layers down, and each layer's mean"),
         )
         self.text = gr.HTML("", elem_id="compare-text", apply_default_css=False)
         self.outputs = [self.title, self.map, self.text, self.start, self.cancel]
 
-    def draw(self, session: Session, progress: str = "waiting for the model") -> list[Any]:
+    def draw(self, session: Session, progress: str = "") -> list[Any]:
         """progress: of a second run under way."""
         if not self.outputs:
             return []
         planned, view, height = session.planned, session.view, HEIGHT
         buttons = [gr.update(visible=planned is None), gr.update(visible=planned is not None)]
         if planned is not None:
-            words = f"<b>Second run, {escape(planned.words)}</b>: {escape(progress)}"
-            return [words, packed(blank("The second run is under way.", height)), "", *buttons]
+            words = escape(t("Second run, {what}", what=planned.words))
+            line = f"<b>{words}</b>: {escape(progress or t('waiting for the model'))}"
+            return [line, packed(blank(t("The second run is under way."), height)), "", *buttons]
         if session.trace is None or session.other is None:
-            return ["", packed(blank(_EMPTY, height)), "", *buttons]
+            return ["", packed(blank(t(_EMPTY), height)), "", *buttons]
         other = session.other
         try:
             found, line = comparison(session.trace, other, view)
@@ -101,7 +135,7 @@ class ComparePanel:
     def figure(session: Session) -> go.Figure:
         """The map alone."""
         if session.trace is None or session.other is None:
-            return blank(_EMPTY, HEIGHT)
+            return blank(t(_EMPTY), HEIGHT)
         try:
             return ComparePanel._map(session, comparison(session.trace, session.other, session.view)[0])
         except MoloraError as error:
@@ -147,12 +181,13 @@ class ComparePanel:
         def opened(session: Session, event: gr.EventData) -> list[Any]:
             try:
                 if session.trace is None:
-                    raise MoloraError("Ask something, or open a first trace: the second one stands beside it.")
+                    raise MoloraError(t("Ask something, or open a first trace: the second one stands beside it."))
                 trace, name = Opening.read(session, event)
             except MoloraError as error:
                 return [Notice.of(error), *[gr.skip()] * len(self.outputs)]
             answers = [text for role, text in said(trace) if role == "assistant"]
-            session.planned, session.other = None, Other(trace, answers[-1] if answers else "", f"file {name[:60]}")
+            words = t("file {name}", name=name[:60])
+            session.planned, session.other = None, Other(trace, answers[-1] if answers else "", words)
             return ["", *self.draw(session)]
 
         chosen = [self.what, self.temperature, self.seed, self.question]
@@ -163,7 +198,7 @@ class ComparePanel:
         self.opening.button.opened(opened, state, page, **QUICK)
 
 
-_EMPTY = "Ask something, choose what the second run shall be, and press Run."
+_EMPTY = noted("Ask something, choose what the second run shall be, and press Run.")
 
 
 def _asked(what: str) -> list[Any]:
@@ -173,16 +208,17 @@ def _asked(what: str) -> list[Any]:
 
 def _name(other: Other) -> str:
     """Safe HTML: what the second run is, and marked if it was edited."""
-    edit = f' <span class="mark">edited: {escape(other.trace.edit[:120])}</span>' if other.trace.edit else ""
-    return f"<b>Second: {escape(other.words)}</b>{edit}"
+    edited = escape(t("edited: {edit}", edit=edit_words(other.trace)[:120]))
+    mark = f' <span class="mark">{edited}</span>' if other.trace.edit else ""
+    return f"<b>{escape(t('Second: {what}', what=other.words))}</b>{mark}"
 
 
 def _answers(first: str, second: str) -> str:
     """Safe HTML: the difference of the answers, in a box that scrolls, under what its marks mean."""
     return (
-        '<div class="caption">Answers: <i>[-</i><del>only the first</del><i>-]</i> '
-        "<i>{+</i><ins>only the second</ins><i>+}</i></div>"
-        '<div class="scroller" tabindex="0" role="region" aria-label="Difference of the answers" dir="auto">'
+        f'<div class="caption">{t("Answers:")} <i>[-</i><del>{t("only the first")}</del><i>-]</i> '
+        f"<i>{{+</i><ins>{t('only the second')}</ins><i>+}}</i></div>"
+        f'<div class="scroller" tabindex="0" role="region" aria-label="{t("Difference of the answers")}" dir="auto">'
         f"{text_difference(first, second)}</div>"
     )
 

@@ -11,37 +11,38 @@ from molora.errors import MoloraError
 from viz.again import intervene
 from viz.answer_text import linked_turns
 from viz.assets import js
-from viz.chat import check_prompt, reply, usual_penalty
+from viz.chat import busy, check_prompt, reply, usual_penalty
 from viz.figures.conversation import conversation, examples
+from viz.language import spoken, t
 from viz.panels.events import EVERY, MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
 from viz.panels.settings import Settings
+from viz.panels.wording import worded
 from viz.session import Session
 
 if TYPE_CHECKING:
     from molora.engine import Engine
 
 
-_BUSY = "An answer is still being written. Stop it first."
-
-
 class ConversationPanel:
     def __init__(self, engine: Engine, questions: list[str], most_new_tokens: int) -> None:
         self.engine = engine
         self.questions = questions
-        self.log = gr.HTML(
+        self.log = worded(
+            lambda: {"label": t("Conversation")},
+            gr.HTML,
             self._welcome(),
-            html_template='<div class="scroller" role="log" aria-label="Conversation">${value}</div>',
+            html_template='<div class="scroller" role="log" aria-label="${label}">${value}</div>',
             js_on_load=js("conversation"),
             elem_id="log",
             apply_default_css=False,
         )
         with gr.Row(elem_classes="ask", equal_height=True):
-            self.prompt = gr.Textbox(
-                placeholder="Ask a medical question",
+            self.prompt = worded(
+                lambda: {"placeholder": t("Ask a medical question"), "label": t("Your question")},
+                gr.Textbox,
                 show_label=False,
-                label="Your question",
                 container=False,
                 lines=1,
                 max_lines=5,
@@ -50,32 +51,50 @@ class ConversationPanel:
                 elem_id="prompt",
                 autofocus=True,
             )
-            self.send = gr.Button("Send", variant="primary", min_width=76, scale=0, elem_id="send")
-            self.stop = gr.Button("Stop", variant="stop", min_width=76, scale=0, elem_id="stop", visible=False)
+            self.send = worded(
+                lambda: {"value": t("Send")}, gr.Button, variant="primary", min_width=76, scale=0, elem_id="send"
+            )
+            self.stop = worded(
+                lambda: {"value": t("Stop")},
+                gr.Button,
+                variant="stop",
+                min_width=76,
+                scale=0,
+                elem_id="stop",
+                visible=False,
+            )
         with gr.Row(elem_classes="after-ask"):
-            self.retry = gr.Button("Retry", size="sm", min_width=0, scale=0, elem_id="retry")
-            self.clear = gr.Button("Clear", size="sm", min_width=0, scale=0, elem_id="clear")
-            gr.HTML(
-                '<span class="hint">Enter sends, Shift+Enter breaks the line, Esc stops</span>',
+            self.retry = worded(
+                lambda: {"value": t("Retry")}, gr.Button, size="sm", min_width=0, scale=0, elem_id="retry"
+            )
+            self.clear = worded(
+                lambda: {"value": t("Clear")}, gr.Button, size="sm", min_width=0, scale=0, elem_id="clear"
+            )
+            worded(
+                lambda: {"said": t("Enter sends, Shift+Enter breaks the line, Esc stops")},
+                gr.HTML,
+                html_template='<span class="hint">${said}</span>',
                 apply_default_css=False,
                 elem_classes="hints",
             )
         self.settings = Settings(most_new_tokens, usual_penalty(engine.info))
 
+        self.outputs = [self.log, self.send, self.stop]
+
     def wire(self, state: gr.State, routing: RoutingPanel, notice: Notice) -> None:
         """Sending is two events: the question shows at once, then the answer waits for the model's turn."""
-        talk = [self.log, self.send, self.stop]
+        talk = self.outputs
         page = [*talk, *routing.outputs]
 
         def answer(session: Session, *settings: float) -> Iterator[list[Any]]:
             if not session.waiting:  # refused, or stopped before its turn; without a yield Gradio empties the page
                 yield [gr.skip()] * len(page)
             for _ in reply(self.engine, session, self.settings.sampling(*settings)):
-                yield [*self._talk(session), *routing.draw(session)]
+                yield [*self.draw(session), *routing.draw(session)]
 
         def settled(session: Session) -> list[Any]:
             session.waiting = session.waiting and not session.stopping
-            return self._talk(session)
+            return self.draw(session)
 
         starts = [
             (
@@ -100,7 +119,7 @@ class ConversationPanel:
             if not session.waiting or session.edits.task is None:
                 yield [gr.skip()] * len(page)
             for _ in intervene(self.engine, session, self.settings.sampling(*settings)):
-                yield [*self._talk(session), *routing.draw(session)]
+                yield [*self.draw(session), *routing.draw(session)]
 
         for button, prepare in routing.edit.tasks:
             inputs = [state, routing.edit.layers, routing.edit.projection]
@@ -110,7 +129,7 @@ class ConversationPanel:
 
         def cleared(session: Session) -> list[Any]:
             session.clear()
-            return [*self._talk(session), *routing.draw(session)]
+            return [*self.draw(session), *routing.draw(session)]
 
         self.clear.click(cleared, state, page, **QUICK)
 
@@ -119,7 +138,7 @@ class ConversationPanel:
                 routing.opening.opened(session, event)
             except MoloraError as error:
                 return [Notice.of(error), *[gr.skip()] * len(page)]
-            return ["", *self._talk(session), *routing.draw(session)]
+            return ["", *self.draw(session), *routing.draw(session)]
 
         self.log.word(routing.said, state, routing.outputs, **EVERY)
         routing.opening.button.opened(opened, state, [notice.html, *page], **QUICK)
@@ -128,29 +147,29 @@ class ConversationPanel:
         """What cannot be sent stays in the box, and a message says why."""
         try:
             if session.busy:
-                raise MoloraError(_BUSY)
+                raise MoloraError(busy())
             session.ask(check_prompt(prompt or ""))
         except MoloraError as error:
             return [Notice.of(error), *[gr.skip()] * 4]
-        return ["", "", *self._talk(session)]
+        return ["", "", *self.draw(session)]
 
     def _example(self, session: Session, event: gr.EventData) -> list[Any]:
         if session.busy:
-            return [_BUSY, *self._talk(session)]
+            return [busy(), *self.draw(session)]
         if isinstance(event.index, int) and 0 <= event.index < len(self.questions):
             session.ask(self.questions[event.index])
-        return ["", *self._talk(session)]
+        return ["", *self.draw(session)]
 
     def _again(self, session: Session) -> list[Any]:
         """Asks the last question once more, with the settings as they are now."""
         said = ""
         if session.busy:
-            said = _BUSY
+            said = busy()
         elif question := session.retract():
             session.ask(question)
         else:
-            said = "There is no question to ask again yet."
-        return [said, *self._talk(session)]
+            said = t("There is no question to ask again yet.")
+        return [said, *self.draw(session)]
 
     def _asked(self, prepare: Callable[[Session, str | None, str | None], None]) -> Callable[..., list[Any]]:
         """An event that asks for what `prepare` names, or says why it cannot be done."""
@@ -160,16 +179,16 @@ class ConversationPanel:
                 prepare(session, layers, projection)
             except MoloraError as error:
                 return [Notice.of(error), *[gr.skip()] * 3]
-            return ["", *self._talk(session)]
+            return ["", *self.draw(session)]
 
         return asked
 
     def _stopped(self, session: Session) -> list[Any]:
         session.stopping = session.running
         session.waiting = False
-        return self._talk(session)
+        return self.draw(session)
 
-    def _talk(self, session: Session) -> list[Any]:
+    def draw(self, session: Session) -> list[Any]:
         """The log, and Send or Stop, whichever makes sense."""
         turns = [(turn.role, turn.content, turn.mark) for turn in session.turns]
         shown = self._log(session, turns) if turns else self._welcome()
@@ -181,7 +200,10 @@ class ConversationPanel:
         return conversation(turns, writing=writing, linked=linked_turns(session))
 
     def _welcome(self) -> str:
-        return (
-            '<div class="welcome"><p>Ask a medical question. Beside the answer you see, for every token and layer, '
-            f"which experts the routers picked.</p>{examples(self.questions)}</div>"
+        said = t(
+            "Ask a medical question. Beside the answer you see, for every token and layer, which experts the routers "
+            "picked."
         )
+        if spoken() == "zh" and not self.engine.info.reads_chinese:
+            said += t(" This model reads English only.")
+        return f'<div class="welcome"><p>{said}</p>{examples(self.questions)}</div>'

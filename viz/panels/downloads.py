@@ -20,6 +20,7 @@ from molora.export import write_csv
 from molora.trace import RoutingTrace
 from viz.assets import js
 from viz.beside import beside
+from viz.language import noted, t
 from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
 from viz.panels.edit import EditPanel
@@ -28,17 +29,18 @@ from viz.panels.load import LoadPanel
 from viz.panels.map import MapPanel
 from viz.panels.notice import Notice
 from viz.panels.token import TokenPanel
+from viz.panels.wording import worded
 from viz.report import report
 from viz.session import Session
 
 _ITEMS = {
-    "report": ("Report", ".html", "question, answer, figures, settings and the trace in one page"),
-    "npz": ("Trace", ".npz", "every number, for numpy, and to open here again"),
-    "csv": ("Table", ".csv", "a row for each expert picked"),
-    "json": ("Summary", ".json", "load and entropy by phase and layer"),
-    "html": ("Figure", ".html", "the open tab's, to zoom and hover"),
-    "svg": ("Figure", ".svg", "the open tab's, for print"),
-    "png": ("Figure", ".png", "the open tab's, as it is on the screen"),
+    "report": (noted("Report"), ".html", noted("question, answer, figures, settings and the trace in one page")),
+    "npz": (noted("Trace"), ".npz", noted("every number, for numpy, and to open here again")),
+    "csv": (noted("Table"), ".csv", noted("a row for each expert picked")),
+    "json": (noted("Summary"), ".json", noted("load and entropy by phase and layer")),
+    "html": (noted("Figure"), ".html", noted("the open tab's, to zoom and hover")),
+    "svg": (noted("Figure"), ".svg", noted("the open tab's, for print")),
+    "png": (noted("Figure"), ".png", noted("the open tab's, as it is on the screen")),
 }
 
 
@@ -46,17 +48,11 @@ class Downloads:
     """The button and its menu; their event is `save`, with `file`, one of the kinds above."""
 
     def __init__(self, atlas: AtlasPanel) -> None:
-        items = "".join(
-            f'<button type="button" id="save-{kind}" data-file="{kind}" title="{title}">{what} <b>{suffix}</b></button>'
-            for kind, (what, suffix, title) in _ITEMS.items()
-        )
-        self.menu = gr.HTML(
+        self.menu = worded(
+            lambda: {"said": _menu()},
+            gr.HTML,
             "",
-            html_template=(
-                '<button type="button" id="download" aria-expanded="false" aria-controls="download-menu">Download '
-                '<span aria-hidden="true">▾</span></button>'
-                f'<div id="download-menu" role="group" aria-label="Files" hidden>{items}</div>'
-            ),
+            html_template="${said}",
             js_on_load=js("download"),
             elem_classes="choice",
             apply_default_css=False,
@@ -77,8 +73,21 @@ class Downloads:
     def _save(self, session: Session, event: gr.EventData) -> list[Any]:
         make = self._makers.get(str(event.file))
         if session.trace is None or make is None:
-            return [gr.skip(), Notice.of("There is nothing to save yet: ask something first.")]
+            return [gr.skip(), Notice.of(t("There is nothing to save yet: ask something first."))]
         return [make(session), ""]
+
+
+def _menu() -> str:
+    items = "".join(
+        f'<button type="button" id="save-{kind}" data-file="{kind}" title="{t(title)}">{t(what)} '
+        f"<b>{suffix}</b></button>"
+        for kind, (what, suffix, title) in _ITEMS.items()
+    )
+    return (
+        '<button type="button" id="download" aria-expanded="false" aria-controls="download-menu">'
+        f'{t("Download")} <span aria-hidden="true">▾</span></button>'
+        f'<div id="download-menu" role="group" aria-label="{t("Files")}" hidden>{items}</div>'
+    )
 
 
 def trace_file(session: Session) -> str:

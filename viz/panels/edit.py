@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
@@ -12,26 +13,29 @@ import plotly.graph_objects as go
 from molora.errors import MoloraError
 from molora.trace import ANSWER
 from viz.again import prepare
+from viz.figures.edit_words import one_rule
 from viz.figures.effects import sweep, token_changes
 from viz.figures.style import blank, short
 from viz.intervention import FOR_ALL, strongest
+from viz.language import noted, t
+from viz.panels.controls import layer_offers
 from viz.panels.events import EVERY, QUICK
 from viz.panels.notice import Notice
 from viz.panels.plot import packed, plot
+from viz.panels.wording import worded
 from viz.session import Session
-from viz.view import Shape, layer_choices, parse_layers
+from viz.view import Shape, parse_layers
 
 CHANGE_HEIGHT, SWEEP_HEIGHT = 210, 180
 
-_KINDS = [
-    ("drop", "drop"),
-    ("reroute", "reroute"),
-    ("force", "force"),
-    ("uniform gates", "uniform"),
-    ("all experts off", "experts_off"),
-    ("attention LoRA off", "attention_off"),
-]
-_NO_RULES = "No rule yet. Drop: an expert adds nothing. Reroute: it cannot be picked. Force: it always is."
+_KINDS = {
+    "drop": noted("drop"),
+    "reroute": noted("reroute"),
+    "force": noted("force"),
+    "uniform": noted("uniform gates"),
+    "experts_off": noted("all experts off"),
+    "attention_off": noted("attention LoRA off"),
+}
 
 
 class EditPanel:
@@ -41,35 +45,52 @@ class EditPanel:
         """Shape and picks of each router are the loaded model's; edits are for it, whatever trace is shown."""
         self.shape, self.top_k = shape, top_k
         with gr.Row(elem_classes="controls edit-rule"):
-            self.kind = gr.Dropdown(_KINDS, value="drop", label="Change", elem_id="edit-kind")
-            self.experts = gr.Dropdown(
-                list(range(shape.num_experts)), value=[], multiselect=True, label="Experts", elem_id="edit-experts"
+            self.kind = worded(
+                lambda: {"label": t("Change"), "choices": [(t(label), kind) for kind, label in _KINDS.items()]},
+                gr.Dropdown,
+                value="drop",
+                elem_id="edit-kind",
             )
-            self.layers = gr.Dropdown(
-                layer_choices(shape.layers),
+            self.experts = worded(
+                lambda: {"label": t("Experts")},
+                gr.Dropdown,
+                list(range(shape.num_experts)),
+                value=[],
+                multiselect=True,
+                elem_id="edit-experts",
+            )
+            self.layers = worded(
+                lambda: {"label": t("Layers"), "choices": layer_offers(shape)},
+                gr.Dropdown,
                 value="all",
-                label="Layers",
                 allow_custom_value=True,
                 elem_id="edit-layers",
             )
-            names = ["all", *map(short, shape.projections)]
-            self.projection = gr.Dropdown(names, value="all", label="Projection", elem_id="edit-projection")
-            self.add = gr.Button("Add", size="sm", min_width=0, scale=0, elem_id="edit-add")
+            names = [(short(name), short(name)) for name in shape.projections]
+            self.projection = worded(
+                lambda: {"label": t("Projection"), "choices": [(t("all"), "all"), *names]},
+                gr.Dropdown,
+                value="all",
+                elem_id="edit-projection",
+            )
+            self.add = _button(lambda: t("Add"), "edit-add")
         with gr.Row(elem_classes="edit-run"):
             self.rules = gr.HTML(self._rules(Session()), elem_id="edit-rules", apply_default_css=False)
-            self.undo = gr.Button("Undo", size="sm", min_width=0, scale=0, elem_id="edit-undo")
-            self.clear = gr.Button("Clear rules", size="sm", min_width=0, scale=0, elem_id="edit-clear")
+            self.undo = _button(lambda: t("Undo"), "edit-undo")
+            self.clear = _button(lambda: t("Clear rules"), "edit-clear")
         with gr.Row(elem_classes="edit-run"):
-            self.again = gr.Button("Answer again", size="sm", min_width=0, scale=0, elem_id="edit-again")
-            self.go_on = gr.Button("From the chosen token", size="sm", min_width=0, scale=0, elem_id="edit-go-on")
-            self.sweep = gr.Button("Sweep: each expert off", size="sm", min_width=0, scale=0, elem_id="edit-sweep")
-            self.cancel = gr.Button("Cancel", size="sm", min_width=0, scale=0, elem_id="edit-cancel", visible=False)
+            self.again = _button(lambda: t("Answer again"), "edit-again")
+            self.go_on = _button(lambda: t("From the chosen token"), "edit-go-on")
+            self.sweep = _button(lambda: t("Sweep: each expert off"), "edit-sweep")
+            self.cancel = _button(lambda: t("Cancel"), "edit-cancel", visible=False)
             self.progress = gr.HTML("", elem_id="edit-progress", apply_default_css=False)
         self.changes = plot(
-            self._changes(Session()), name="edit-changes", label="Change of each answer token's log-probability"
+            self._changes(Session()), name="edit-changes", label=noted("Change of each answer token's log-probability")
         )
         self.effects = plot(
-            self._effects(Session()), name="edit-effects", label="Effect of each expert switched off on the answer"
+            self._effects(Session()),
+            name="edit-effects",
+            label=noted("Effect of each expert switched off on the answer"),
         )
         self.tasks = (
             (self.again, self._prepare_again),
@@ -101,7 +122,13 @@ class EditPanel:
         """The choices as layers and projections; None means all. Raises MoloraError for what the model has not."""
         known = {short(name): name for name in self.shape.projections}
         if projection not in (None, "all", *known):
-            raise MoloraError(f"There is no projection {str(projection)[:20]!r}; choose one of {', '.join(known)}.")
+            raise MoloraError(
+                t(
+                    "There is no projection {name!r}; choose one of {known}.",
+                    name=str(projection)[:20],
+                    known=", ".join(known),
+                )
+            )
         names = (known[projection],) if projection in known else None
         return parse_layers(str(layers or ""), self.shape.layers), names
 
@@ -109,10 +136,13 @@ class EditPanel:
         """Adds the rule that `here` offers and says it. Raises MoloraError where nothing is offered."""
         found = here(session)
         if found is None or session.opened:
-            raise MoloraError("Click a cell of the map first: its token's top expert can then be switched off there.")
+            raise MoloraError(
+                t("Click a cell of the map first: its token's top expert can then be switched off there.")
+            )
         expert, layer, projection = found
         self._append(session, "drop", [expert], (layer,), (projection,))
-        return f"Added: {session.edits.rules[-1]}. The Edit tab makes the answer again."
+        rule = one_rule(session.edits.rules[-1])
+        return t("Added: {rule}. The Edit tab makes the answer again.", rule=rule)
 
     def _prepare_again(
         self, session: Session, _layers: str | None, _projection: str | None, from_chosen: bool = False
@@ -147,15 +177,17 @@ class EditPanel:
 
     @staticmethod
     def _rules(session: Session) -> str:
-        rules = "".join(f"<li>{escape(str(rule))}</li>" for rule in session.edits.rules)
-        return f"<ol>{rules}</ol>" if rules else f'<p class="empty">{_NO_RULES}</p>'
+        rules = "".join(f"<li>{escape(one_rule(rule))}</li>" for rule in session.edits.rules)
+        empty = t("No rule yet. Drop: an expert adds nothing. Reroute: it cannot be picked. Force: it always is.")
+        return f"<ol>{rules}</ol>" if rules else f'<p class="empty">{empty}</p>'
 
     def _progress(self, session: Session) -> str:
         edits, most = session.edits, self.shape.num_experts
         if not edits.sweeping:
             return ""
         done = len(edits.effects)
-        return f'<progress max="{most}" value="{done}"></progress> {done} of {most} experts'
+        said = t("{done} of {most} experts", done=done, most=most)
+        return f'<progress max="{most}" value="{done}"></progress> {said}'
 
     @staticmethod
     def figure(session: Session) -> go.Figure:
@@ -169,7 +201,7 @@ class EditPanel:
     def _changes(session: Session) -> go.Figure:
         edits = session.edits
         if edits.change is None or edits.original is None:
-            text = "Answer again under a rule: how likely the tokens<br>of the first answer then are appears here."
+            text = t("Answer again under a rule: how likely the tokens<br>of the first answer then are appears here.")
             return blank(text, CHANGE_HEIGHT)
         answer = edits.original.phase == ANSWER
         texts = [text for text, kept in zip(edits.original.token_text, answer, strict=True) if kept]
@@ -178,13 +210,18 @@ class EditPanel:
     def _effects(self, session: Session) -> go.Figure:
         edits = session.edits
         if not edits.effects:
-            return blank("Sweep: each expert off in turn, in the<br>layers and projection chosen above.", SWEEP_HEIGHT)
+            text = t("Sweep: each expert off in turn, in the<br>layers and projection chosen above.")
+            return blank(text, SWEEP_HEIGHT)
         return sweep(edits.effects, self.shape.num_experts, where=edits.swept(), height=SWEEP_HEIGHT)
 
 
 def _named(kind: str) -> Any:
     """The box of experts, for changes that name some."""
     return gr.update(visible=kind not in FOR_ALL)
+
+
+def _button(word: Callable[[], str], name: str, visible: bool = True) -> gr.Button:
+    return worded(lambda: {"value": word()}, gr.Button, size="sm", min_width=0, scale=0, elem_id=name, visible=visible)
 
 
 def here(session: Session) -> tuple[int, int, str] | None:

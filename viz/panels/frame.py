@@ -7,38 +7,67 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from viz.assets import js
+from viz.language import spoken, t, tn
+from viz.panels.wording import worded
+
 if TYPE_CHECKING:
     from molora.engine import EngineInfo
 
 
 def head(info: EngineInfo, reason: str | None) -> gr.HTML:
-    """Title, one chip a fact about the model, and the light or dark switch.
+    """Title, one chip a fact about the model, and the switches of language, with the event `speak`, and of light.
 
     reason: why this model was chosen, where nobody named one.
     """
-    layers = f"{info.num_layers} layers"
-    if 0 < len(info.layers) < info.num_layers:  # the others have no router
-        layers = f"{len(info.layers)} of {layers}"
-    chips = [info.model, info.precision, info.device, f"{info.num_experts} experts, top-{info.top_k}"]
-    if info.num_shared_experts:
-        chips.append(f"{info.num_shared_experts} shared, always on")
-    chips.append(layers if len(info.projections) == 1 else f"{layers} × {len(info.projections)}")
-    shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
-    why = f'<div class="why" title="{escape(reason)}">Chosen because {escape(reason)}</div>' if reason else ""
-    return gr.HTML(
-        f'<h1>MoLoRA Lens</h1><div class="chips" aria-label="Model">{shown}</div>{why}'
-        '<button type="button" id="theme-toggle" aria-label="Switch between light and dark">◐</button>',
+    return worded(
+        lambda: {"value": _head(info, reason)},
+        gr.HTML,
+        js_on_load=js("language"),
         elem_id="head",
         apply_default_css=False,
     )
 
 
+def _head(info: EngineInfo, reason: str | None) -> str:
+    count = len(info.layers)
+    if 0 < count < info.num_layers:  # the others have no router
+        layers = t("{count} of {all} layers", count=count, all=info.num_layers)
+    else:
+        layers = tn("{n} layer", "{n} layers", info.num_layers)
+    experts = t("{experts} experts, top-{k}", experts=info.num_experts, k=info.top_k)
+    chips = [info.model, info.precision, info.device, experts]
+    if info.num_shared_experts:
+        chips.append(t("{count} shared, always on", count=info.num_shared_experts))
+    chips.append(layers if len(info.projections) == 1 else f"{layers} × {len(info.projections)}")
+    shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
+    because = escape(t("Chosen because {reason}", reason=reason)) if reason else ""
+    why = f'<div class="why" title="{because}">{because}</div>' if reason else ""
+    return (
+        f'<h1>MoLoRA Lens</h1><div class="chips" role="group" aria-label="{t("Model")}">{shown}</div>{why}{_switch()}'
+        f'<button type="button" id="theme-toggle" aria-label="{t("Switch between light and dark")}">◐</button>'
+    )
+
+
+def _switch() -> str:
+    """Says in both languages what it does: who needs it may not read the page."""
+    if spoken() == "zh":
+        to, name, shown = "en", "语言：中文。Switch to English", "EN / <b>中文</b>"
+    else:
+        to, name, shown = "zh", "Language: English. 切换到中文", "<b>EN</b> / 中文"
+    return f'<button type="button" id="language" data-to="{to}" aria-label="{name}" title="{name}">{shown}</button>'
+
+
 def foot(info: EngineInfo) -> gr.HTML:
     """The demo notice, no medical advice, how to load MING-MOE."""
-    words = ["<b>No medical advice.</b> Answers come from a language model and can be wrong."]
+    return worded(lambda: {"value": _foot(info)}, gr.HTML, elem_id="foot", apply_default_css=False)
+
+
+def _foot(info: EngineInfo) -> str:
+    words = [t("<b>No medical advice.</b> Answers come from a language model and can be wrong.")]
     if info.is_demo:
         words.append(
-            "This is a 135M-parameter English demo, not MING-MOE. With a CUDA GPU: "
-            "<code>python app.py --model BlueZeros/MING-MOE-7B</code>."
+            t("This is a 135M-parameter English demo, not MING-MOE. With a CUDA GPU:")
+            + " <code>python app.py --model BlueZeros/MING-MOE-7B</code>"
         )
-    return gr.HTML(" ".join(f"<span>{text}</span>" for text in words), elem_id="foot", apply_default_css=False)
+    return " ".join(f"<span>{text}</span>" for text in words)

@@ -11,7 +11,9 @@ from viz.assets import js
 from viz.figures.expert import expert_chips, expert_layers, expert_tokens
 from viz.figures.load import expert_load
 from viz.figures.style import blank
+from viz.language import noted, t
 from viz.panels.plot import packed, plot
+from viz.panels.wording import worded
 from viz.session import Session
 
 HEIGHT, EXPERT_HEIGHT = 500, 210
@@ -21,9 +23,11 @@ class LoadPanel:
     """Events: `cell` of the plot, with `row`, an expert; `expert` of the chips; `pick` of the table, with `row`."""
 
     def __init__(self) -> None:
-        self.chips = gr.HTML(
+        self.chips = worded(
+            lambda: {"label": t("Look closer at expert")},
+            gr.HTML,
             "",
-            html_template='<span id="chips-label">Look closer at expert</span>'
+            html_template='<span id="chips-label">${label}</span>'
             '<div role="group" aria-labelledby="chips-label">${value}</div>',
             js_on_load=js("expert"),
             elem_id="chips",
@@ -31,11 +35,15 @@ class LoadPanel:
         )
         with gr.Row(elem_id="loads"):
             with gr.Column(min_width=320):
-                self.plot = plot(self.figure(Session()), name="load", label="Load: share of picks by expert and layer")
+                self.plot = plot(
+                    self.figure(Session()), name="load", label=noted("Load: share of picks by expert and layer")
+                )
             with gr.Column(min_width=320, visible=False) as self.closer:
                 self.title = gr.HTML("", elem_id="expert-title", elem_classes="token-title", apply_default_css=False)
                 self.layers = plot(
-                    blank("", EXPERT_HEIGHT), name="expert-layers", label="The expert's share by layer and projection"
+                    blank("", EXPERT_HEIGHT),
+                    name="expert-layers",
+                    label=noted("The expert's share by layer and projection"),
                 )
                 self.tokens = gr.HTML("", js_on_load=js("expert"), elem_id="expert-tokens", apply_default_css=False)
         self.outputs = [self.chips, self.plot, self.closer, self.title, self.layers, self.tokens]
@@ -53,7 +61,7 @@ class LoadPanel:
             chips,
             figure,
             gr.update(visible=True),
-            f"Expert <b>{expert}</b>, by layer and projection",
+            t("Expert <b>{expert}</b>, by layer and projection", expert=expert),
             packed(expert_layers(cut, expert, height=EXPERT_HEIGHT)),
             expert_tokens(cut, expert, show=session.view.show, selected=session.selected),
         ]
@@ -67,5 +75,5 @@ class LoadPanel:
     @staticmethod
     def figure(session: Session) -> go.Figure:
         if session.trace is None:
-            return blank("Nothing has been read yet.", HEIGHT)
+            return blank(t("Nothing has been read yet."), HEIGHT)
         return expert_load(session.view.cut(session.trace), height=HEIGHT)

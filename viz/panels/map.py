@@ -11,6 +11,7 @@ from viz.figures.map import routing_map
 from viz.figures.mark import cell_words
 from viz.figures.style import blank, short
 from viz.figures.token import token_title, token_weights
+from viz.language import noted, t
 from viz.panels.edit import here
 from viz.panels.plot import packed, plot
 from viz.session import Session
@@ -27,7 +28,7 @@ class MapPanel:
         self.map = plot(
             self.figure(Session(), False),
             name="map",
-            label="Routing map: tokens across, layers down, colour by expert. Arrow keys move the chosen cell",
+            label=noted("Routing map: tokens across, layers down, colour by expert. Arrow keys move the chosen cell"),
             keys=True,
         )
         with gr.Row(elem_classes="map-token"):
@@ -40,7 +41,9 @@ class MapPanel:
             )
             self.here = gr.Button("", size="sm", min_width=0, scale=0, elem_id="edit-here", visible=False)
         self.glance = plot(
-            blank("", GLANCE_HEIGHT), name="glance", label="The selected token: experts by layer, picked ones marked"
+            blank("", GLANCE_HEIGHT),
+            name="glance",
+            label=noted("The selected token: experts by layer, picked ones marked"),
         )
         self.outputs = [self.map, self.title, self.glance, self.here]
 
@@ -62,13 +65,19 @@ class MapPanel:
         if found is None:
             return gr.update(visible=False)
         expert, layer, projection = found
-        return gr.update(visible=True, value=f"Switch off expert {expert} in layer {layer}, {short(projection)}")
+        words = t(
+            "Switch off expert {expert} in layer {layer}, {projection}",
+            expert=expert,
+            layer=layer,
+            projection=short(projection),
+        )
+        return gr.update(visible=True, value=words)
 
     @staticmethod
     def figure(session: Session, streaming: bool, texts_once: bool = False) -> go.Figure:
         """The map alone. While streaming, cells carry no hover texts and the axis keeps its length."""
         if session.trace is None:
-            return blank("Ask something: the routing of every token appears here.", MAP_HEIGHT)
+            return blank(t("Ask something: the routing of every token appears here."), MAP_HEIGHT)
         view, shown = session.view, session.window
         length = min(session.length, shown.first + SIZE) - shown.first if streaming and session.length else None
         return routing_map(

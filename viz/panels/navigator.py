@@ -17,9 +17,11 @@ from viz.answer_text import answer_rows, row_at, span
 from viz.assets import js
 from viz.figures.overview import overview
 from viz.figures.style import blank, short
+from viz.language import noted, t
 from viz.panels.events import EVERY
 from viz.panels.notice import Notice
 from viz.panels.plot import plot
+from viz.panels.wording import worded
 from viz.search import find
 from viz.session import Session
 from viz.view import shown_tokens
@@ -27,18 +29,24 @@ from viz.window import around, chosen_move, moved
 
 HEIGHT = 54
 
-_BAR = (
-    '<input type="search" id="seek" maxlength="100" placeholder="Find a token" autocomplete="off" '
-    'aria-label="Find a token: Enter for the next, Shift and Enter for the one before">'
-    '<button type="button" id="seek-back" data-seek="-1" aria-label="Previous match" title="Previous match">↑</button>'
-    '<button type="button" id="seek-on" data-seek="1" aria-label="Next match" title="Next match">↓</button>'
-    '<button type="button" id="to-answer" title="Chooses the first token of the answer">To the answer</button>'
-    '<span class="paging" role="group" aria-label="Move the window">'
-    '<button type="button" data-to="home" aria-label="First tokens" title="First tokens">⇤</button>'
-    '<button type="button" data-to="back" aria-label="Earlier tokens" title="Earlier tokens">←</button>'
-    '<button type="button" data-to="on" aria-label="Later tokens" title="Later tokens">→</button>'
-    '<button type="button" data-to="end" aria-label="Last tokens" title="Last tokens">⇥</button></span>'
-)
+
+def _bar() -> str:
+    def button(attributes: str, name: str, sign: str) -> str:
+        return f'<button type="button" {attributes} aria-label="{name}" title="{name}">{sign}</button>'
+
+    return (
+        f'<input type="search" id="seek" maxlength="100" placeholder="{t("Find a token")}" autocomplete="off" '
+        f'aria-label="{t("Find a token: Enter for the next, Shift and Enter for the one before")}">'
+        + button('id="seek-back" data-seek="-1"', t("Previous match"), "↑")
+        + button('id="seek-on" data-seek="1"', t("Next match"), "↓")
+        + f'<button type="button" id="to-answer" title="{t("Chooses the first token of the answer")}">'
+        f'{t("To the answer")}</button><span class="paging" role="group" aria-label="{t("Move the window")}">'
+        + button('data-to="home"', t("First tokens"), "⇤")
+        + button('data-to="back"', t("Earlier tokens"), "←")
+        + button('data-to="on"', t("Later tokens"), "→")
+        + button('data-to="end"', t("Last tokens"), "⇥")
+        + "</span>"
+    )
 
 
 class Navigator:
@@ -46,14 +54,22 @@ class Navigator:
 
     def __init__(self) -> None:
         with gr.Row(elem_classes="navigator"):
-            self.bar = gr.HTML(_BAR, js_on_load=js("navigator"), elem_id="navigator", apply_default_css=False)
+            self.bar = worded(
+                lambda: {"value": _bar()},
+                gr.HTML,
+                js_on_load=js("navigator"),
+                elem_id="navigator",
+                apply_default_css=False,
+            )
             self.said = gr.HTML(
                 "", html_template='<span role="status">${value}</span>', elem_id="found", apply_default_css=False
             )
         self.overview = plot(
             overview_of(Session()),
             name="overview",
-            label="Overview of all tokens: the leading expert of each run of tokens; the frame is what the map shows",
+            label=noted(
+                "Overview of all tokens: the leading expert of each run of tokens; the frame is what the map shows"
+            ),
         )
         self.selection = gr.HTML(
             "", js_on_load=js("selection"), elem_id="selection", elem_classes="unseen", apply_default_css=False
@@ -66,7 +82,12 @@ class Navigator:
         shown = session.window
         if not shown.narrow:
             return found
-        words = f"tokens {shown.first:,} to {shown.last - 1:,} of {shown.high - shown.low:,}"
+        words = t(
+            "tokens {first:,} to {last:,} of {count:,}",
+            first=shown.first,
+            last=shown.last - 1,
+            count=shown.high - shown.low,
+        )
         return f"{found} · {words}" if found else words
 
     @staticmethod
@@ -124,18 +145,18 @@ def sought(session: Session, event: gr.EventData) -> str:
     rows = shown_tokens(session.trace, session.view.show).nonzero()[0]
     match = find(session.trace.token_text, rows, text, session.chosen, step)
     if match is None:
-        return "not found"
+        return t("not found")
     _choose(session, match.row)
-    return f"{match.number} of {match.matches}"
+    return t("{number} of {matches}", number=match.number, matches=match.matches)
 
 
 def to_answer(session: Session, _event: gr.EventData) -> str:
     """Chooses the answer's first token."""
     rows = [] if session.trace is None else answer_rows(session.trace).tolist()
     if not rows:
-        raise MoloraError("There is no answer yet.")
+        raise MoloraError(t("There is no answer yet."))
     if session.view.show == "prompt":
-        raise MoloraError("The answer is not shown now. Choose “both” or “answer” under Show.")
+        raise MoloraError(t("The answer is not shown now. Choose “both” or “answer” under Show."))
     _choose(session, rows[0])
     return ""
 

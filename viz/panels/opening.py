@@ -8,8 +8,11 @@ from molora.errors import MoloraError
 from molora.opening import MAX_BYTES
 from molora.trace import RoutingTrace
 from viz.assets import js
+from viz.chat import busy
 from viz.incoming import PATH, incoming
+from viz.language import noted, t
 from viz.opened import read_file, show
+from viz.panels.wording import worded
 from viz.session import Session
 
 
@@ -17,14 +20,17 @@ class Opening:
     """Its event: `opened`, with `name` and `word`, what the server gave for the file; "" where the browser saw that it
     is too large or empty."""
 
-    def __init__(self, name: str = "open", text: str = "Open trace") -> None:
-        """name: what the ids begin with; text: what stands on the button."""
-        self.button = gr.HTML(
-            html_template=(
-                f'<button type="button" id="{name}-trace" title="A trace (.npz) or a report (.html), to explore '
-                f'without a run of the model">{text}</button>'
-                f'<input type="file" id="{name}-file" accept=".npz,.html,.htm" aria-label="Trace or report" hidden>'
-            ),
+    def __init__(self, name: str = "open", text: str = noted("Open trace")) -> None:
+        """name: what the ids begin with; text: what stands on the button, in English."""
+        self.button = worded(
+            lambda: {
+                "said": f'<button type="button" id="{name}-trace" title="'
+                f'{t("A trace (.npz) or a report (.html), to explore without a run of the model")}">{t(text)}</button>'
+                f'<input type="file" id="{name}-file" accept=".npz,.html,.htm" '
+                f'aria-label="{t("Trace or report")}" hidden>'
+            },
+            gr.HTML,
+            html_template="${said}",
             js_on_load=f"const MOST = {MAX_BYTES}, WHERE = '{PATH.lstrip('/')}';\n{js('opening')}",
             elem_classes="choice",
             apply_default_css=False,
@@ -40,10 +46,10 @@ class Opening:
         """The trace in the file, and its name. Raises MoloraError for a file that cannot be opened now."""
         name, word = event.name, event.word
         if isinstance(name, str) and not word and isinstance(word, str):
-            raise MoloraError(f"{name[:80]} is empty, or larger than {MAX_BYTES >> 20} MB.")
+            raise MoloraError(t("{name} is empty, or larger than {most} MB.", name=name[:80], most=MAX_BYTES >> 20))
         content = incoming.take(word) if isinstance(word, str) else None
         if not isinstance(name, str) or content is None:
-            raise MoloraError("The file did not arrive. Open it again.")
+            raise MoloraError(t("The file did not arrive. Open it again."))
         if session.busy:
-            raise MoloraError("An answer is still being written. Stop it first.")
+            raise MoloraError(busy())
         return read_file(name, content), name

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import json
-from html import escape
 
 import gradio as gr
 import plotly.graph_objects as go
 
 from viz.assets import PLOTLY_JS, js
 from viz.figures.style import template
+from viz.language import t
+from viz.panels.wording import worded
 
 
 def plot(figure: go.Figure, *, name: str, label: str, keys: bool = False) -> gr.HTML:
@@ -21,15 +22,17 @@ def plot(figure: go.Figure, *, name: str, label: str, keys: bool = False) -> gr.
 
     Args:
         name: the element's id.
-        label: what a screen reader says of it.
+        label: what a screen reader says of it, in English.
         keys: whether arrow keys walk over its cells; then there is also `turn`, with `to`: "back" or "on".
     """
     role = 'role="application" tabindex="0"' if keys else 'role="img"'
     constants = f"const DARK = {json.dumps(template(dark=True))}, KEYS = {json.dumps(keys)};"
     gr.set_static_paths(PLOTLY_JS)
-    return gr.HTML(
-        value=packed(figure),
-        html_template=f'<div class="plot" {role} aria-label="{escape(label)}"></div>',
+    return worded(
+        lambda: {"label": t(label)},
+        gr.HTML,
+        packed(figure),
+        html_template=f'<div class="plot" {role}></div>',  # the script writes the label: the figure's element stays
         js_on_load=f"{constants}\n{js('marks')}\n{js('plot')}",
         head=f'<script src="gradio_api/file={PLOTLY_JS.as_posix()}"></script>',
         apply_default_css=False,

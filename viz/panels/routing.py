@@ -15,6 +15,7 @@ from molora.atlas_data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
 from viz.intervention import place_of
+from viz.language import t
 from viz.panels.atlas import AtlasPanel
 from viz.panels.compare import ComparePanel
 from viz.panels.controls import Controls
@@ -29,6 +30,7 @@ from viz.panels.opening import Opening
 from viz.panels.plot import packed
 from viz.panels.strip import StripPanel
 from viz.panels.token import TokenPanel
+from viz.panels.wording import worded
 from viz.panels.words import Words
 from viz.session import Session, Tab
 from viz.view import Shape
@@ -56,17 +58,17 @@ class RoutingPanel:
         self.navigator = Navigator()
         self.since = gr.Number(0, visible=False)
         with gr.Tabs(elem_classes="tabs"):
-            with gr.Tab("Map", id="map") as map_tab:
+            with worded(lambda: {"label": t("Map")}, gr.Tab, id="map") as map_tab:
                 self.map = MapPanel()
-            with gr.Tab("Token", id="token") as token_tab:
+            with worded(lambda: {"label": t("Token")}, gr.Tab, id="token") as token_tab:
                 self.token = TokenPanel()
-            with gr.Tab("Load", id="load") as load_tab:
+            with worded(lambda: {"label": t("Load")}, gr.Tab, id="load") as load_tab:
                 self.load = LoadPanel()
-            with gr.Tab("Edit", id="edit") as edit_tab:
+            with worded(lambda: {"label": t("Edit")}, gr.Tab, id="edit") as edit_tab:
                 self.edit = EditPanel(self.shape, top_k)
-            with gr.Tab("Compare", id="compare") as compare_tab:
+            with worded(lambda: {"label": t("Compare")}, gr.Tab, id="compare") as compare_tab:
                 self.compare = ComparePanel(self.shape)
-            with gr.Tab("Atlas", id="atlas") as atlas_tab:
+            with worded(lambda: {"label": t("Atlas")}, gr.Tab, id="atlas") as atlas_tab:
                 self.atlas = AtlasPanel(atlas)
         self.tabs: dict[Tab, gr.Tab] = {
             "map": map_tab,
@@ -122,7 +124,7 @@ class RoutingPanel:
             ("compare", self.compare.outputs, lambda: self.compare.draw(session)),
             ("atlas", self.atlas.outputs, lambda: self.atlas.draw(session)),
         ):
-            skipped = name != session.tab or (choice and name not in ("map", "token", "compare"))
+            skipped = name != session.tab or (choice and name not in ("map", "token", "load", "compare"))
             skipped = skipped or (name == "compare" and stays("compare", *now, shown, session.other, session.planned))
             tabs += [gr.skip()] * len(outputs) if skipped else drawn()
         line = gr.skip() if stays("summary", *now) else self._line(session)
@@ -149,6 +151,11 @@ class RoutingPanel:
         session.shape = shape
         session.view = replace(session.view, layers=None, projections=None)
         return [*self.controls.offered(shape), StripPanel.head(shape.num_experts)]
+
+    def reworded(self, session: Session) -> list[Any]:
+        """After the language has changed: all that is drawn, and what the choices are called."""
+        shape = session.shape or self.shape
+        return [*self.draw(session)[:-3], *self.controls.reworded(shape), StripPanel.head(shape.num_experts)]
 
     def wire(self, state: gr.State, notice: Notice) -> None:
         """Every choice redraws at once, also while an answer streams."""
@@ -205,7 +212,7 @@ class RoutingPanel:
     def _matched(self, session: Session, event: gr.EventData) -> list[Any]:
         """After a click on the comparison, whose column may be no token of the first run."""
         if event.row == -1:
-            said = "Only the second run has this token, so there is none to choose in the first."
+            said = t("Only the second run has this token, so there is none to choose in the first.")
             return [said, *[gr.skip()] * len(self.outputs)]
         return ["", *self._picked(session, event)]
 
