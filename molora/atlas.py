@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     settings = {name: getattr(args, name) for name in _SETTINGS}
     if args.untrained_routers:
         draw_routers(engine.model, args.seed)
-        engine.info = replace(engine.info, adapter_sha256="")  # it is no longer the adapter of the files
+        engine.info = replace(engine.info, adapter_sha256=f"untrained routers, {engine.info.adapter_sha256}")
     prompts = {
         name: chosen(engine, split.test, args.prompts, args.max_prompt_tokens, args.seed)
         for name, split in built.splits.items()

@@ -14,7 +14,7 @@ from molora.errors import MoloraError
 from molora.evaluate import main, parse, run, sample, size_of
 from molora.loading import load_base
 from molora.results import Size
-from molora.systems import System
+from molora.systems import SYSTEMS, System
 from molora.tasks import TASKS, Item
 from tests.results_made import ROUTING
 from tests.sources import make_mts_dialog, make_pubmedqa
@@ -157,6 +157,16 @@ def test_what_cannot_be_used_is_named(engine: Engine, data: Path, more: tuple[st
 def test_errors_end_the_command_with_one_line(engine: Engine, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(data, "--tasks", "tea"), Opened(engine)) == 1
     assert "molora.evaluate: There is no task 'tea'" in capsys.readouterr().err
+
+
+def test_without_a_choice_all_tasks_and_systems_are_compared(
+    engine: Engine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "TASKS", {name: TASKS[name] for name in ("mts_section", "pubmedqa")})
+    out = ["--work", str(data.parent / "work"), "--report", str(data.parent / "results.json"), "--items", "2"]
+    report = run(parse(["--suite", "--data", str(data), *out]), Opened(engine))
+    assert list(report["tasks"]) == ["mts_section", "pubmedqa"]
+    assert list(report["macro"]) == list(SYSTEMS)
 
 
 def test_tasks_without_sources_are_left_out_and_told(

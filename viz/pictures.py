@@ -26,9 +26,9 @@ from viz.figures.loss_curve import loss_curve
 from viz.figures.results import suite_results
 from viz.figures.speed import speed
 from viz.serve import launch
+from viz.views import photograph
 
 ASSETS = Path(__file__).parent.parent / "assets"
-QUESTION = "What are the symptoms of asthma?"
 _FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     address = launch(build(engine), host="127.0.0.1", port=None, block=False)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
-        _page(browser, address, ASSETS / "pictures" / "page.png")
+        photograph(browser, address, ASSETS / "pictures")
         _training(browser, ASSETS / "demo")
         _atlas(browser, atlas, ASSETS / "pictures" / "atlas.png")
         if (results := ASSETS / "results.json").exists():
@@ -52,19 +52,6 @@ def main() -> None:
         if (measured := ASSETS / "bench.json").exists():
             _figure(browser, speed(json.loads(measured.read_text())), 360, ASSETS / "pictures" / "speed.png")
         browser.close()
-
-
-def _page(browser: Browser, address: str, path: Path) -> None:
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.goto(address)
-    page.get_by_placeholder("Ask a medical question").fill(QUESTION)
-    page.keyboard.press("Enter")
-    page.locator("#stop").wait_for(state="visible")
-    page.locator("#send").wait_for(state="visible", timeout=180_000)
-    page.wait_for_timeout(1500)  # the last figure is drawn after its data is there
-    path.parent.mkdir(exist_ok=True)
-    page.screenshot(path=path)
-    page.close()
 
 
 def _training(browser: Browser, folder: Path) -> None:
