@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 QUESTION = "What are the symptoms of asthma?"
 WORD = "breath"
 """In the answer; the token that is read in depth"""
 EXPERT = 3
 PATIENCE_MS = 300_000
-_DESKTOP, _PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+_DESKTOP, _PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=390, height=844)
 
 
 def photograph(browser: Browser, address: str, folder: Path) -> None:
@@ -36,6 +36,15 @@ def photograph(browser: Browser, address: str, folder: Path) -> None:
     _settle(page)
     routing.screenshot(path=folder / "load.png")
 
+    _open(page, "Compare")
+    page.click("#compare-run")
+    page.locator("#compare-text .scroller").wait_for(timeout=PATIENCE_MS)
+    _settle(page)
+    routing.screenshot(path=folder / "compare.png")
+
+    _open(page, "Atlas")
+    routing.screenshot(path=folder / "atlas-tab.png")
+
     _open(page, "Edit")
     page.click("#edit-sweep")
     _bars(page, "edit-effects", 8)
@@ -48,15 +57,6 @@ def photograph(browser: Browser, address: str, folder: Path) -> None:
     page.wait_for_selector("#send", state="visible", timeout=PATIENCE_MS)
     _settle(page)
     routing.screenshot(path=folder / "edit.png")
-
-    _open(page, "Compare")
-    page.click("#compare-run")
-    page.locator("#compare-text .scroller").wait_for(timeout=PATIENCE_MS)
-    _settle(page)
-    routing.screenshot(path=folder / "compare.png")
-
-    _open(page, "Atlas")
-    routing.screenshot(path=folder / "atlas-tab.png")
     page.close()
 
     phone = browser.new_page(viewport=_PHONE, color_scheme="dark", locale="en-GB", has_touch=True)

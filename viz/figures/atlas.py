@@ -89,6 +89,7 @@ def task_map(atlas: Atlas, *, part: Part = "both", height: int = 500) -> go.Figu
             "tickmode": "array",
             "tickvals": list(range(len(rows))),
             "ticktext": names,
+            "tickfont": {"size": 10 if len(rows) <= 30 else 8.5},  # rows of 9 pixels on a page without scrolling
             "fixedrange": True,
         },
         "yaxis2": {"domain": [0.88, 1], "anchor": "x2", "ticksuffix": " %", "nticks": 3, "fixedrange": True},
