@@ -128,6 +128,8 @@ def reply(
                     late = t("Stopped after {seconds:.0f} seconds.", seconds=TIME_LIMIT_SECONDS)
                     note = t("Stopped.") if session.stopping else late
                     break
+                if step.finished == "stop" and not step.text:
+                    note = t("The model ended its turn without a word.")
                 if step.finished == "length":
                     count = step.num_tokens - len(begun)
                     note = t("Cut off after {count} new tokens, the limit in the settings.", count=count)

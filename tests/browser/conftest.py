@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_pla
 import app
 from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, FakeEngine
+from tests.native_models import make_native
 from viz.serve import launch
 
 ROOT = Path(__file__).parents[2]
@@ -106,11 +107,24 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture(scope="session")
 def demo_url() -> Iterator[str]:
-    """The real program with the real demo model, started as a user starts it; answers have 16 tokens at most."""
+    """The page of the real demo model; answers have 16 tokens at most."""
+    with _served("demo") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def native_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of a tiny random Mixtral, whose routers are its own."""
+    with _served(str(make_native(tmp_path_factory.mktemp("mixtral"), "mixtral"))) as url:
+        yield url
+
+
+@contextmanager
+def _served(model: str) -> Iterator[str]:
+    """The real program, started as a user starts it, and its address."""
     port = free_port()
-    command = [sys.executable, "app.py", "--model", "demo", "--max-new-tokens", "16"]
     with subprocess.Popen(
-        command,
+        [sys.executable, "app.py", "--model", model, "--max-new-tokens", "16"],
         cwd=ROOT,
         env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
         stdout=subprocess.PIPE,

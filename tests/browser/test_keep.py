@@ -215,3 +215,19 @@ def test_the_menu_fits_a_phone(fake: FakeEngine, open_stage: OpenPage) -> None:
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
+
+
+def test_an_answer_of_the_demo_is_kept_and_brought_back(demo_url: str, open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(demo_url)
+    ask(page, "What is a fever?")
+    answered(page)
+    count, line = buttons(page), page.locator("#summary").inner_text()
+    save(page, "report").save_as(tmp_path / "report.html")
+    save(page, "csv").save_as(tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert len(table) == count * 30 * 3 * 2
+    again = open_page(demo_url)
+    bring(again, "report.html", (tmp_path / "report.html").read_bytes())
+    expect(again.locator("#summary.block")).to_contain_text("Imported, model demo")
+    assert buttons(again) == count
+    assert again.locator("#summary").inner_text().endswith(line)

@@ -72,6 +72,12 @@ def test_settings_reach_the_engine() -> None:
     assert said(session)[-1] == ("note", "Cut off after 2 new tokens, the limit in the settings.")
 
 
+def test_an_answer_without_a_word_is_told() -> None:
+    session = asked()
+    list(reply(FakeEngine(answer=[""]).engine, session, Sampling()))
+    assert said(session)[-1] == ("note", "The model ended its turn without a word.")
+
+
 @pytest.mark.usefixtures("unthrottled")
 def test_stop_ends_it_and_keeps_what_was_said() -> None:
     fake, session = FakeEngine(), asked()

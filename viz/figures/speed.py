@@ -31,7 +31,7 @@ def speed(report: dict[str, Any], *, height: int = 320) -> go.Figure:
         height,
         [_bars(name, jobs) for name in found],
         {
-            "margin": {"l": 44, "r": 16, "t": 58, "b": 40},
+            "margin": {"l": 44, "r": 16, "t": 58, "b": 44},
             "barmode": "group",
             "bargap": 0.2,
             "title": {"text": escape(where(report)), "font": {"size": 11}, "x": 0.01, "y": 0.98, "yanchor": "top"},
@@ -59,7 +59,7 @@ def _bars(name: str, jobs: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
         "type": "bar",
         "name": label,
-        "x": [escape(JOBS.get(job, job)) for job in measured],
+        "x": [escape(JOBS.get(job, job)).replace(" of ", "<br>of ") for job in measured],
         "y": [times[name] / times["base"] for times in measured.values()],
         "marker": {"color": _COLOURS[name], "line": {"width": 0.75, "color": "#71717a"}},
         "customdata": [[times[name]] for times in measured.values()],
