@@ -27,16 +27,14 @@ def test_where_it_works_and_what_its_absence_does() -> None:
     assert "has 11% of the answer's picks" in WORDS
     assert shares[..., EXPERT].mean() == pytest.approx(0.11, abs=0.01)
     by_layer = shares[..., EXPERT].mean(axis=1)  # [L]
-    assert "layer 25, where every third pick is its own (33%)" in WORDS
+    assert "layer 25, where about every third pick is its own" in WORDS
     assert by_layer.argmax() == 25
-    assert by_layer[25] == pytest.approx(0.33, abs=0.05)
+    assert by_layer[25] == pytest.approx(0.31, abs=0.06)
     effects = [effect.mean for effect in ablation(engine, question, recorded_answer(trace), range(8))]
-    assert "less likely by 0.024 nats on the mean; only expert 5 matters more (0.033)" in WORDS
-    assert np.argsort(effects)[:2].tolist() == [5, EXPERT]
-    assert effects[EXPERT] == pytest.approx(-0.024, abs=0.01)
-    assert effects[5] == pytest.approx(-0.033, abs=0.01)
-    assert int(np.argmax(effects)) == 6
-    assert effects[6] == pytest.approx(0.026, abs=0.01)
+    assert "Expert 5 matters most: without it a token of the answer is less likely by about 0.03 nats" in WORDS
+    assert int(np.argmin(effects)) == 5
+    assert effects[5] == pytest.approx(-0.032, abs=0.012)
+    assert abs(effects[EXPERT]) < 0.03, "no answer stands or falls with it"
 
 
 def test_which_tasks_pick_it() -> None:
