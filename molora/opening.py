@@ -52,7 +52,7 @@ def open_trace(content: bytes, name: str) -> RoutingTrace:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             unpacked = sum(part.file_size for part in file.infolist())
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, OverflowError, RuntimeError, OSError) as error:  # zipfile: all of these
         raise MoloraError(f"{name} is no trace, or is damaged ({error}). Save it again.") from error
     if unpacked > MAX_UNPACKED_BYTES:
         raise MoloraError(f"{name} holds {unpacked >> 20} MB; up to {MAX_UNPACKED_BYTES >> 20} MB can be opened.")

@@ -176,6 +176,13 @@ def fake(stage: tuple[FakeEngine, str]) -> FakeEngine:
     return stage[0]
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser, stage: tuple[FakeEngine, str]) -> Iterator[Tab]:
+    """The page whose answers the tests write, shared by the tests of a file."""
+    with opened(browser, stage[1]) as shared:
+        yield shared
+
+
 @pytest.fixture
 def open_stage(open_page: OpenPage, stage: tuple[FakeEngine, str]) -> OpenPage:
     """Opens the page whose answers the test writes: open_stage(viewport=...)."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 from playwright.sync_api import Page, expect
 
 from molora.trace import RoutingTrace
+from tests.browser.conftest import Tab
 from tests.fakes import fake_trace
 from viz.window import SIZE
 
@@ -17,6 +19,17 @@ TOKENS = 700
 def long_trace() -> RoutingTrace:
     texts = [f" w{row}" for row in range(TOKENS - len(WORDS))]
     return fake_trace([*texts[:100], *WORDS, *texts[100:]], layers=30, template=3, prompt=300)
+
+
+def long_page(tab: Tab) -> Iterator[Page]:
+    """The page with that trace out of a file, of which the first 303 tokens are template and prompt."""
+    tab.page.get_by_role("tab", name="Map").click()
+    tab.page.locator("#show label", has_text="both").click()
+    clear(tab.page)
+    bring(tab.page, long_trace())
+    yield tab.page
+    tab.page.get_by_role("tab", name="Map").click()
+    tab.check()
 
 
 def clear(page: Page) -> None:

@@ -6,10 +6,10 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import OpenPage, Tab, opened
-from tests.browser.long import bring, chosen_in_strip, clear, long_trace, marked
+from tests.browser.conftest import OpenPage, Tab
+from tests.browser.long import bring, chosen_in_strip, clear, long_page, long_trace, marked
 from tests.browser.steps import answered, ask, click_cell
 from tests.fakes import FakeEngine
 
@@ -17,23 +17,9 @@ from tests.fakes import FakeEngine
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture(scope="module")
-def tab(browser: Browser, stage: tuple[FakeEngine, str]) -> Iterator[Tab]:
-    with opened(browser, stage[1]) as shared:
-        yield shared
-
-
 @pytest.fixture
 def page(tab: Tab, fake: FakeEngine) -> Iterator[Page]:
-    """The page with a trace of 700 tokens out of a file, of which the first 303 are template and prompt."""
-    tab.page.click("#clear")
-    tab.page.get_by_role("tab", name="Map").click()
-    tab.page.locator("#show label", has_text="both").click()
-    tab.page.locator("#log .example").first.wait_for()
-    bring(tab.page, long_trace())
-    yield tab.page
-    tab.page.get_by_role("tab", name="Map").click()
-    tab.check()
+    yield from long_page(tab)
 
 
 def click_said(page: Page, part: str, text: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from molora.trace import RoutingTrace
-from tests.browser.conftest import PHONE, OpenPage, Tab, opened
+from tests.browser.conftest import PHONE, OpenPage, Tab
 from tests.browser.steps import answered, ask, buttons, columns, save
 from tests.fakes import FakeEngine, fake_trace
 from viz.report import trace_of
@@ -22,12 +22,6 @@ from viz.report import trace_of
 pytestmark = pytest.mark.filterwarnings("default")
 
 HOSTILE = ["</script><script>alert(1)</script>", " <img src=https://elsewhere.example/a.png>", " =1+1"]
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser, stage: tuple[FakeEngine, str]) -> Iterator[Tab]:
-    with opened(browser, stage[1]) as shared:
-        yield shared
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, OpenPage, Tab, opened
-from tests.browser.long import bring, chosen_in_strip, clear, long_trace, marked
+from tests.browser.conftest import PHONE, OpenPage, Tab
+from tests.browser.long import bring, chosen_in_strip, clear, long_page, long_trace, marked
 from tests.browser.steps import answered, ask, buttons, columns, save
 from tests.fakes import FakeEngine, fake_trace
 from viz.window import SIZE
@@ -18,23 +18,9 @@ from viz.window import SIZE
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture(scope="module")
-def tab(browser: Browser, stage: tuple[FakeEngine, str]) -> Iterator[Tab]:
-    with opened(browser, stage[1]) as shared:
-        yield shared
-
-
 @pytest.fixture
 def page(tab: Tab, fake: FakeEngine) -> Iterator[Page]:
-    """The page with a trace of 700 tokens out of a file, of which the first 303 are template and prompt."""
-    tab.page.click("#clear")
-    tab.page.get_by_role("tab", name="Map").click()
-    tab.page.locator("#show label", has_text="both").click()
-    tab.page.locator("#log .example").first.wait_for()
-    bring(tab.page, long_trace())
-    yield tab.page
-    tab.page.get_by_role("tab", name="Map").click()
-    tab.check()
+    yield from long_page(tab)
 
 
 def test_the_window_shows_the_end_and_is_moved_by_buttons_and_overview(page: Page) -> None:

@@ -21,7 +21,7 @@ from viz.panels.events import MODEL, QUICK
 from viz.panels.notice import Notice
 from viz.panels.opening import Opening
 from viz.panels.plot import packed, plot
-from viz.panels.wording import worded
+from viz.panels.wording import button, worded
 from viz.second import Other, comparison
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
@@ -83,18 +83,8 @@ class ComparePanel:
                 visible=False,
                 elem_id="compare-question",
             )
-            self.start = worded(
-                lambda: {"value": t("Run")}, gr.Button, size="sm", min_width=0, scale=0, elem_id="compare-run"
-            )
-            self.cancel = worded(
-                lambda: {"value": t("Cancel")},
-                gr.Button,
-                size="sm",
-                min_width=0,
-                scale=0,
-                visible=False,
-                elem_id="compare-cancel",
-            )
+            self.start = button(lambda: t("Run"), "compare-run")
+            self.cancel = button(lambda: t("Cancel"), "compare-cancel", visible=False)
             self.opening = Opening("second", noted("Open second trace"))
         self.title = gr.HTML(
             "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
@@ -22,7 +21,7 @@ from viz.panels.controls import layer_offers
 from viz.panels.events import EVERY, QUICK
 from viz.panels.notice import Notice
 from viz.panels.plot import packed, plot
-from viz.panels.wording import worded
+from viz.panels.wording import button, worded
 from viz.session import Session
 from viz.view import Shape, parse_layers
 
@@ -73,16 +72,16 @@ class EditPanel:
                 value="all",
                 elem_id="edit-projection",
             )
-            self.add = _button(lambda: t("Add"), "edit-add")
+            self.add = button(lambda: t("Add"), "edit-add")
         with gr.Row(elem_classes="edit-run"):
             self.rules = gr.HTML(self._rules(Session()), elem_id="edit-rules", apply_default_css=False)
-            self.undo = _button(lambda: t("Undo"), "edit-undo")
-            self.clear = _button(lambda: t("Clear rules"), "edit-clear")
+            self.undo = button(lambda: t("Undo"), "edit-undo")
+            self.clear = button(lambda: t("Clear rules"), "edit-clear")
         with gr.Row(elem_classes="edit-run"):
-            self.again = _button(lambda: t("Answer again"), "edit-again")
-            self.go_on = _button(lambda: t("From the chosen token"), "edit-go-on")
-            self.sweep = _button(lambda: t("Sweep: each expert off"), "edit-sweep")
-            self.cancel = _button(lambda: t("Cancel"), "edit-cancel", visible=False)
+            self.again = button(lambda: t("Answer again"), "edit-again")
+            self.go_on = button(lambda: t("From the chosen token"), "edit-go-on")
+            self.sweep = button(lambda: t("Sweep: each expert off"), "edit-sweep")
+            self.cancel = button(lambda: t("Cancel"), "edit-cancel", visible=False)
             self.progress = gr.HTML("", elem_id="edit-progress", apply_default_css=False)
         self.changes = plot(
             self._changes(Session()), name="edit-changes", label=noted("Change of each answer token's log-probability")
@@ -218,10 +217,6 @@ class EditPanel:
 def _named(kind: str) -> Any:
     """The box of experts, for changes that name some."""
     return gr.update(visible=kind not in FOR_ALL)
-
-
-def _button(word: Callable[[], str], name: str, visible: bool = True) -> gr.Button:
-    return worded(lambda: {"value": word()}, gr.Button, size="sm", min_width=0, scale=0, elem_id=name, visible=visible)
 
 
 def here(session: Session) -> tuple[int, int, str] | None:

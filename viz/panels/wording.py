@@ -31,6 +31,11 @@ def worded(words: Words, build: Callable[..., B], *given: Any, **fixed: Any) -> 
     return block
 
 
+def button(word: Callable[[], str], name: str, visible: bool = True) -> gr.Button:
+    """A small button of a tab."""
+    return worded(lambda: {"value": word()}, gr.Button, size="sm", min_width=0, scale=0, elem_id=name, visible=visible)
+
+
 def wire_language(
     page: gr.Blocks, state: gr.State, switch: gr.HTML, redraw: Callable[[Session], list[Any]], drawn: list[Any]
 ) -> None:
