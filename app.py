@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.model, reason = choose_model()
             print(f"Model: {options.model} ({reason}).", flush=True)
         engine = load(options.model, base=options.base, quantize=options.quantize, device=options.device)
+        threading.Thread(target=engine.warm_up, daemon=True).start()  # while the page is made and opened
         page = build(engine, most_new_tokens=options.max_new_tokens, reason=reason)
         launch(page, host=options.host, port=options.port, share=options.share)
     except (MoloraError, OSError) as error:

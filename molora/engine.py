@@ -93,6 +93,10 @@ class Engine:
         """The last Step of `stream(messages, **settings)`."""
         return deque(self.stream(messages, **settings), maxlen=1).pop()
 
+    def warm_up(self) -> None:
+        """Does once what the first answer would wait for, such as packing weights: two tokens are read and dropped."""
+        self.answer([{"role": "user", "content": "Hello"}], max_new_tokens=2)
+
     def answers(self, conversations: Sequence[Sequence[Message]], **settings: Any) -> list[Step]:
         """`answer` for each conversation, all in the same passes: faster, and the same but for rounding.
 

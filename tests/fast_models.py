@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from molora.config import LoraConfig, MoloraConfig
@@ -71,6 +71,26 @@ def make_model(kind: str = "llama", experts: int = 4, wrapped: bool = True, **co
         elif "lora" in name or "router" in name:
             nn.init.normal_(weight, std=0.2)
     return model.eval()
+
+
+def on_grid(weight: Tensor, levels: int, even: bool = False) -> Tensor:
+    """What quantizing by blocks of 32 and back makes of a weight, as llama.cpp's Q4_1 (16 levels) and Q8_0 do."""
+    blocks = weight.unflatten(-1, (-1, 32))
+    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
+    if even:
+        low, high = -blocks.abs().amax(-1, keepdim=True), blocks.abs().amax(-1, keepdim=True)
+    scale = ((high - low) / (levels - 1)).half().float()
+    low = -scale * ((levels - 1) / 2) if even else low.half().float()
+    return (((blocks - low) / scale).round().clamp(0, levels - 1) * scale + low).flatten(-2)
+
+
+def packable_model(kind: str = "llama", **config: Any) -> Any:
+    """Whose base has 4 bits a weight."""
+    model = make_model(kind, **config)
+    for name, weight in model.named_parameters():
+        if name.endswith("proj.weight") or name.endswith("base_layer.weight"):
+            weight.data = on_grid(weight.data, 16)
+    return model
 
 
 def reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:

@@ -6,10 +6,11 @@ Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from molora.edits import Masks
@@ -39,6 +40,11 @@ class PlainLora:
         """What one token reads."""
         return self._a.nbytes + self._b.nbytes
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A [P*R, I] and B [P*R, P*O] as compiled code takes them."""
+        return _array(self._a), _array(self._b)
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
         return torch.addmm(y, F.linear(x, self._a), self._b)
@@ -63,6 +69,19 @@ class Experts:
     def nbytes(self) -> int:
         """What one token reads: the routers, and the picked experts alone."""
         return self._router.nbytes + self._bias.nbytes + (self._a.nbytes + self._b.nbytes) * self._k // self._e
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """P, E and K."""
+        return self._p, self._e, self._k
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], float]:
+        """Routers [P, E, I], their bias [P, E], A [P, E, R, I], B [P, E, R, O] and the scaling, as compiled code takes
+        them."""
+        axes = self._p, self._e, self._r, -1
+        router, bias = self._router.view(self._p, self._e, -1).numpy(), self._bias.view(self._p, self._e).numpy()
+        return router, bias, _array(self._a).reshape(axes), _array(self._b).reshape(axes), float(self._scaling)
 
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""
@@ -95,6 +114,11 @@ class Experts:
             else:
                 y += h[:, number] @ b[number]
         return Picked(logits, ids, weights)
+
+
+def _array(weight: Tensor) -> NDArray[Any]:
+    """float32, or the bits of bfloat16, which numpy does not know."""
+    return (weight.view(torch.uint16) if weight.dtype == torch.bfloat16 else weight).numpy()
 
 
 def _narrow(weight: Tensor) -> Tensor:

@@ -26,28 +26,36 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
+        batch, heads, new, size = key_states.shape
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        at = self._reserve(key_states)
+        if self.buffer.dim() == 1:
+            self.buffer = key_states.new_empty(2, batch, heads, 0, size)
+        at = self._reserve(new)
         self.buffer[0, :, :, at : self.length] = key_states
         self.buffer[1, :, :, at : self.length] = value_states
         return self._views()
 
     def push(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The same for one token's key and value together, [2, 1, H, 1, D]; the layer holds others already."""
-        at = self._reserve(states[0])
+        at = self.place()
         self.buffer[:, :, :, at : self.length] = states
-        return self._views()
+        return self.keys, self.values
 
-    def _reserve(self, states: Tensor) -> int:
-        """Makes room for what comes; where it begins."""
-        batch, heads, new, size = states.shape
+    def place(self) -> int:
+        """Where in the buffer [2, 1, H, room, D] one token's key and value are to be written; `keys` and `values` hold
+        that place from now on."""
+        at = self._reserve(1)
+        self._views()
+        return at
+
+    def _reserve(self, new: int) -> int:
+        """Makes room for new tokens; where they begin."""
         start, self.length = self.length, self.length + new
-        room = self.buffer.shape[3] if self.buffer.dim() == 5 else 0
+        two, batch, heads, room, size = self.buffer.shape
         if self.length > room:
-            grown = states.new_empty(2, batch, heads, max(_ROOM, 2 * room, self.length), size)
-            if start:
-                grown[:, :, :, :start] = self.buffer[:, :, :, :start]
+            grown = self.buffer.new_empty(two, batch, heads, max(_ROOM, 2 * room, self.length), size)
+            grown[:, :, :, :start] = self.buffer[:, :, :, :start]
             self.buffer = grown
         return start
 

@@ -41,4 +41,4 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
         logits[0, best] = F.linear(x, head.weight[best])[0]
         return logits
 
-    return Product(multiply, weight.nbytes + scales.nbytes + head.weight[:_EXACT].nbytes, True)
+    return Product(multiply, weight.nbytes + scales.nbytes + head.weight[:_EXACT].nbytes)

@@ -6,6 +6,11 @@ Axes: E experts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
 
 from molora.edits import Masks, RoutingEdit
 from molora.grid import RouterGrid
@@ -22,6 +27,11 @@ class Plan:
     mlp: bool = True
     """False: plain LoRA on the MLP adds nothing; routed experts are dropped by masks instead"""
 
+    @cached_property
+    def arrays(self) -> dict[int, tuple[NDArray[Any], NDArray[Any]]]:
+        """The masks as compiled code takes them: offset, kept (1 or 0), shift and sharpness [P, 4, E]."""
+        return {layer: (_array(first), _array(second)) for layer, (first, second) in self.masks.items()}
+
     @classmethod
     def of(cls, edit: RoutingEdit | None, grid: RouterGrid) -> Plan:
         """The edit must have been checked against the grid."""
@@ -34,3 +44,8 @@ class Plan:
                 each = [edit.masks(layer, name, grid.num_experts, device) for name in grid.projections]
                 masks[layer] = Masks.stacked(each[:2]), Masks.stacked(each[2:])
         return cls(masks, not edit.switches_off("attention"), not edit.switches_off("experts"))
+
+
+def _array(masks: Masks) -> NDArray[Any]:
+    sharpness = torch.as_tensor(masks.sharpness).expand_as(masks.shift)
+    return torch.stack([masks.offset, masks.kept.float(), masks.shift, sharpness], dim=1).numpy()

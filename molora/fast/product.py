@@ -16,6 +16,28 @@ BLOCK = 32
 """Weights that share a scale in llama.cpp's formats, and the group that torch's 4-bit kernel is given."""
 
 
+class Packed(NamedTuple):
+    """Linears in 4 bits, as torch's kernel takes them."""
+
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None
+    """float32 [O]"""
+
+    def halves(self, x: Tensor) -> Tensor:
+        """bfloat16 x [1, I] -> the same [1, O], without the bias."""
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.weight, BLOCK, self.scales)
+
+    def floats(self, x: Tensor) -> Tensor:
+        """x [1, I] -> float32 [1, O]."""
+        y = self.halves(x.bfloat16())
+        return y.float() if self.bias is None else y + self.bias
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in self if one is not None)
+
+
 class Product(NamedTuple):
     """Linears as one function."""
 
@@ -23,7 +45,7 @@ class Product(NamedTuple):
     """x [1, I] -> [1, O]"""
     nbytes: int
     """What it reads for one token"""
-    packed: bool = False
+    packed: Packed | None = None
 
 
 def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
@@ -73,13 +95,13 @@ def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     if len(whole) < len(parts):
         return None
     weight, scales = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
-    multiply, nbytes = torch.ops.aten._weight_int4pack_mm_for_cpu, weight.nbytes + scales.nbytes
     biases = [bias_of(linear) for linear in linears]
-    if all(each is None for each in biases):
-        return Product(lambda x: multiply(x.bfloat16(), weight, BLOCK, scales).float(), nbytes, True)
-    zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
-    bias = torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
-    return Product(lambda x: multiply(x.bfloat16(), weight, BLOCK, scales) + bias, nbytes + bias.nbytes, True)
+    bias = None
+    if any(each is not None for each in biases):
+        zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
+        bias = torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
+    packed = Packed(weight, scales, bias)
+    return Product(packed.floats, packed.nbytes, packed)
 
 
 def _four_bit(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:

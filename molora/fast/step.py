@@ -24,55 +24,55 @@ from molora.fast.product import Product, bias_of, product
 from molora.layers import MoloraLinear
 
 
-class _Site:
+class Site:
     """Linears that read the same input: the base's product, and what their adapters add."""
 
     def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool) -> None:
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
         self.linears, self._pack = plain, pack
-        self._experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
-        self._lora = PlainLora(wrapped) if wrapped and self._experts is None else None
+        self.experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
+        self.lora = PlainLora(wrapped) if wrapped and self.experts is None else None
 
     @cached_property
-    def _base(self) -> Product:
+    def base(self) -> Product:
         """Packed at the first token that is read alone: a prompt does not wait for it."""
         return product(self.linears, self._pack)
 
     @property
     def nbytes(self) -> int:
         """What one token reads."""
-        return self._base.nbytes + sum(part.nbytes for part in (self._experts, self._lora) if part is not None)
+        return self.base.nbytes + sum(part.nbytes for part in (self.experts, self.lora) if part is not None)
 
     def __call__(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> Tensor:
         """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided."""
-        y = self._base.multiply(x)
-        if self._experts is not None:
-            y, picked = self._experts.add(x, y, masks)
+        y = self.base.multiply(x)
+        if self.experts is not None:
+            y, picked = self.experts.add(x, y, masks)
             seen.append(picked)
-        elif self._lora is not None and lora:
-            y = self._lora.add(x, y)
+        elif self.lora is not None and lora:
+            y = self.lora.add(x, y)
         return y
 
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> list[Tensor]:
         """The same for x [N, I], one [N, O] a linear, in the weights themselves."""
         parts = [F.linear(x, linear.weight, bias_of(linear)) for linear in self.linears]
-        if self._experts is not None:
-            seen.append(self._experts.add_many(x, parts, masks))
-        elif self._lora is not None and lora:
-            parts = [self._lora.add(x, torch.cat(parts, dim=-1))]
+        if self.experts is not None:
+            seen.append(self.experts.add_many(x, parts, masks))
+        elif self.lora is not None and lora:
+            parts = [self.lora.add(x, torch.cat(parts, dim=-1))]
         return parts
 
 
-class _Layer(NamedTuple):
+class Layer(NamedTuple):
     """What one decoder layer is made of."""
 
     norm: nn.Module
-    qkv: _Site
-    out: _Site
+    qkv: Site
+    out: Site
     mlp_norm: nn.Module
-    gate_up: _Site
-    down: _Site
+    gate_up: Site
+    down: Site
 
 
 class Step:
@@ -86,14 +86,14 @@ class Step:
         self._size, self._scale = attention.head_dim, attention.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
         self._lm_head, self._pack = model.lm_head, pack
-        self._layers = [
-            _Layer(
+        self.layers = [
+            Layer(
                 layer.input_layernorm,
-                _Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], pack),
-                _Site([layer.self_attn.o_proj], pack),
+                Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], pack),
+                Site([layer.self_attn.o_proj], pack),
                 layer.post_attention_layernorm,
-                _Site([layer.mlp.gate_proj, layer.mlp.up_proj], pack),
-                _Site([layer.mlp.down_proj], pack),
+                Site([layer.mlp.gate_proj, layer.mlp.up_proj], pack),
+                Site([layer.mlp.down_proj], pack),
             )
             for layer in body.layers
         ]
@@ -105,8 +105,8 @@ class Step:
     @property
     def nbytes(self) -> int:
         """What one token reads of the weights, in the copies that are really read; keys and values are left out."""
-        sites = [site for layer in self._layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
-        norms = [self._norm, *(norm for layer in self._layers for norm in (layer.norm, layer.mlp_norm))]
+        sites = [site for layer in self.layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        norms = [self._norm, *(norm for layer in self.layers for norm in (layer.norm, layer.mlp_norm))]
         return self._head.nbytes + sum(one.nbytes for one in sites) + sum(one.weight.nbytes for one in norms)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
@@ -115,13 +115,13 @@ class Step:
         x = self._embedding[token]  # [1, I]
         cos, sin = self._turn(x, cache.get_seq_length())
         seen: list[Picked] = []
-        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+        for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend(layer, _normed(layer.norm, x), cos, sin, kept, plan.attention)
-            both = layer.gate_up(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
+            x = x + self._attend(layer, normed(layer.norm, x), cos, sin, kept, plan.attention)
+            both = layer.gate_up(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
             gate, up = both.chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
-        return self._head.multiply(_normed(self._norm, x)), seen
+        return self._head.multiply(normed(self._norm, x)), seen
 
     def many(self, tokens: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         """The same for tokens, int64 [N], after whatever is in the cache; logits [1, V] after the last."""
@@ -131,16 +131,16 @@ class Step:
         turn = cos[:, None], sin[:, None]  # [N, 1, D]
         seen_by = x.new_ones(count, past + count, dtype=torch.bool).tril(past) if past else None  # [N, T]
         seen: list[Picked] = []
-        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+        for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, _normed(layer.norm, x), turn, seen_by, kept, plan.attention)
-            gate, up = layer.gate_up.many(_normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            x = x + self._attend_many(layer, normed(layer.norm, x), turn, seen_by, kept, plan.attention)
+            gate, up = layer.gate_up.many(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
             x = x + layer.down.many(F.silu(gate).mul_(up), masks[1], plan.mlp, seen)[0]
-        return F.linear(_normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
+        return F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
 
     def _attend_many(
         self,
-        layer: _Layer,
+        layer: Layer,
         x: Tensor,
         turn: tuple[Tensor, Tensor],
         seen_by: Tensor | None,
@@ -158,7 +158,7 @@ class Step:
         )  # [1, H, N, D]
         return layer.out.many(y[0].transpose(0, 1).flatten(1), None, lora, [])[0]
 
-    def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
+    def _attend(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
         states = layer.qkv(x, None, lora, []).view(heads + 2 * groups, size)  # [H+2G, D]
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
@@ -186,5 +186,6 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tens
     return F.scaled_dot_product_attention(query, keys, values, scale=scale)
 
 
-def _normed(norm: Any, x: Tensor) -> Tensor:
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """RMSNorm."""
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

@@ -82,8 +82,16 @@ def step_of(model: Any) -> Step:
         state = list(_state(model))
         known = _known.get(model)
         if known is None or not _same(known[0], state):
-            known = _known[model] = state, Step(model, may_pack(model))
+            known = _known[model] = state, _made(model)
         return known[1]
+
+
+def _made(model: Any) -> Step:
+    if not packs(model):
+        return Step(model, may_pack(model))
+    from molora.fast.compiled import CompiledStep  # here alone: numba takes half a second to import
+
+    return CompiledStep(model, pack=True)
 
 
 def _sees_all(config: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from molora import fast
 from molora.engine import Engine
@@ -17,18 +17,7 @@ from molora.grid import RouterGrid
 from molora.info import engine_info
 from molora.trace import PROMPT
 from molora.wrap import wrapped_linears
-from tests.fast_models import TOKENIZER, make_model, plain_reading_of, reading_of
-
-
-def on_grid(weight: Tensor, levels: int, even: bool = False) -> Tensor:
-    """What quantizing by blocks of 32 and back makes of a weight, as llama.cpp's Q4_1 (16 levels) and Q8_0 do."""
-    blocks = weight.unflatten(-1, (-1, 32))
-    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
-    if even:
-        low, high = -blocks.abs().amax(-1, keepdim=True), blocks.abs().amax(-1, keepdim=True)
-    scale = ((high - low) / (levels - 1)).half().float()
-    low = -scale * ((levels - 1) / 2) if even else low.half().float()
-    return (((blocks - low) / scale).round().clamp(0, levels - 1) * scale + low).flatten(-2)
+from tests.fast_models import TOKENIZER, make_model, on_grid, packable_model, plain_reading_of, reading_of
 
 
 def linear_on_grid(rows: int, columns: int, bias: bool = False) -> nn.Linear:
@@ -76,14 +65,6 @@ def test_best_logits_are_exact_and_the_rest_near() -> None:
     torch.testing.assert_close(logits[best], expected[best], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits, expected, rtol=1e-5, atol=1e-5), "it is packed"
     assert (logits - expected).abs().max() < 0.02 * expected.std()
-
-
-def packable_model() -> Any:
-    model = make_model()
-    for name, weight in model.named_parameters():
-        if name.endswith("base_layer.weight"):
-            weight.data = on_grid(weight.data, 16)
-    return model
 
 
 def test_whether_a_model_packs_is_told_before_it_does() -> None:

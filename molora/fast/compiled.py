@@ -1,0 +1,150 @@
+"""One token's way through a base in 4 bits on a CPU: torch's packed products, and compiled code between them.
+
+Axes: see `kernel.py`; L layers, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from molora.fast.adapter import Picked
+from molora.fast.kernel import adapted, gated, normed, turned
+from molora.fast.plan import Plan
+from molora.fast.product import Packed
+from molora.fast.step import Layer, Site, Step, attention
+from molora.fast.step import normed as norm_of
+
+_NO_ROWS = np.empty((0, 0), np.float32)
+_NO_EXPERTS = (
+    np.empty((0, 0, 0), np.float32),
+    np.empty((0, 0), np.float32),
+    np.empty((0, 0, 0, 0), np.uint16),
+    np.empty((0, 0, 0, 0), np.uint16),
+    1.0,
+)
+"""Routers, their bias, A, B and scaling; see `kernel.adapted`"""
+
+
+class _Input:
+    """What linears read, [1, I]: float32 for adapters, bfloat16 for packed products."""
+
+    def __init__(self, floats: Tensor, halves: Tensor) -> None:
+        self.floats, self.halves = floats, halves
+        self.at, self.halves_at = floats.data_ptr(), halves.data_ptr()
+
+    @classmethod
+    def room(cls, size: int) -> _Input:
+        return cls(torch.empty(1, size), torch.empty(1, size, dtype=torch.bfloat16))
+
+
+class _Linears:
+    """Linears that read the same input: the base's packed product, and what their adapters add."""
+
+    def __init__(self, site: Site, packed: Packed) -> None:
+        self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
+        self._product = packed.halves
+        self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
+        self._no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16)
+        self._lora = site.lora.arrays if site.lora else self._no_lora
+        self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
+        self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
+        self._unedited = np.zeros((self.routers, 4, self.sizes[0]), np.float32)
+        self._unedited[:, [1, 3]] = 1  # all kept, at their own sharpness
+
+    def __call__(
+        self, x: _Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
+    ) -> None:
+        """x -> y [P*O] at its address, or added `onto` what is there; rows [P, E+2K] take what routers decide."""
+        base = self._product(x.halves)  # [1, P*O]
+        adapter = self._lora if lora else self._no_lora
+        edit = self._unedited if masks is None else masks
+        adapted(x.at, base.data_ptr(), y_at, onto, self._bias, adapter, self._experts, edit, rows)
+
+
+class _Layer(NamedTuple):
+    """What one decoder layer is made of; norms are their weight and epsilon."""
+
+    norm: tuple[NDArray[np.float32], float]
+    qkv: _Linears
+    out: _Linears
+    mlp_norm: tuple[NDArray[np.float32], float]
+    gate_up: _Linears
+    down: _Linears
+
+
+class CompiledStep(Step):
+    """The same as `Step`, whose way it keeps to for prompts, and where a weight turns out to have more than 4 bits."""
+
+    @cached_property
+    def _compiled(self) -> list[_Layer] | None:
+        layers = [_compiled(layer) for layer in self.layers]
+        whole = [layer for layer in layers if layer is not None]
+        return whole if len(whole) == len(layers) else None
+
+    def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
+        if self._compiled is None:
+            return super().__call__(token, cache, plan)
+        heads, groups, size = self._heads, self._groups, self._size
+        x = self._embedding[token]  # [1, I]
+        x_at = x.data_ptr()
+        cos, sin = (one.numpy()[0] for one in self._angles(x, torch.tensor([cache.get_seq_length()])))  # [D]
+        read, inner = _Input.room(x.shape[1]), _Input.room(self._compiled[0].down.width)
+        states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
+        query = torch.empty(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
+        states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
+        picks = _Picks(self._compiled)
+        for number, (layer, kept) in enumerate(zip(self._compiled, cache.layers, strict=True)):
+            masks = plan.arrays.get(number, (None, None))
+            normed(x_at, *layer.norm, read.at, read.halves_at)
+            layer.qkv(read, states_at, False, plan.attention)
+            place, buffer = kept.place(), kept.buffer  # [2, 1, G, room, D]
+            turned(states_at, cos, sin, heads, groups, query_at, buffer.data_ptr(), buffer.shape[3], place)
+            y = attention(query, kept.keys, kept.values, self._scale).view(1, -1)  # [1, H*D]
+            layer.out(_Input(y, y.bfloat16()), x_at, True, plan.attention)
+            normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
+            layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers))
+            gated(both_at, both.shape[1], inner.at, inner.halves_at)
+            layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers))
+        return self._head.multiply(norm_of(self._norm, x)), picks.all()
+
+
+class _Picks:
+    """What the routers of one pass decide, in their order."""
+
+    def __init__(self, layers: Sequence[_Layer]) -> None:
+        sites = [linears for layer in layers for linears in (layer.gate_up, layer.down) if linears.routers]
+        self._experts, self._top_k = sites[0].sizes if sites else (0, 0)
+        self._rows = np.empty((sum(one.routers for one in sites), self._experts + 2 * self._top_k), np.float32)
+        self._at = 0
+
+    def next(self, routers: int) -> NDArray[np.float32]:
+        """Where the next ones write, [P, E+2K]."""
+        self._at += routers
+        return self._rows[self._at - routers : self._at]
+
+    def all(self) -> list[Picked]:
+        """[L*P, ...]; empty without routers."""
+        parts = torch.from_numpy(self._rows).split([self._experts, self._top_k, self._top_k], dim=-1)
+        return [Picked(*parts)] if len(self._rows) else []
+
+
+def _compiled(layer: Layer) -> _Layer | None:
+    """None if one of its products is not packed."""
+    sites = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    linears = [_Linears(site, packed) for site in sites if (packed := site.base.packed) is not None]
+    if len(linears) < len(sites):
+        return None
+    qkv, out, gate_up, down = linears
+    return _Layer(_norm(layer.norm), qkv, out, _norm(layer.mlp_norm), gate_up, down)
+
+
+def _norm(norm: Any) -> tuple[NDArray[np.float32], float]:
+    return norm.weight.detach().numpy(), norm.variance_epsilon

@@ -1,0 +1,225 @@
+"""The compiled step against the one in torch's own functions, piece by piece and as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numba import njit
+from torch import Tensor, nn
+
+from molora import fast
+from molora.config import LoraConfig
+from molora.edits import Masks, RoutingEdit
+from molora.fast import kernel
+from molora.fast.adapter import Experts, PlainLora
+from molora.fast.compiled import CompiledStep
+from molora.fast.plan import Plan
+from molora.grid import RouterGrid
+from molora.layers import MoloraLinear
+from tests.fast_models import LLAMA3_ROPE, make_model, packable_model
+
+I, O, E = 24, 32, 5
+
+
+def assert_equal(given: Any, expected: Any) -> None:
+    """But for float32's rounding."""
+    torch.testing.assert_close(torch.as_tensor(given), torch.as_tensor(expected), rtol=1e-5, atol=1e-5)
+
+
+def linears(count: int, rank: int, top_k: int = 2, experts: int = E, *, coarse: bool = False) -> list[MoloraLinear]:
+    """`coarse`: with weights that bfloat16 holds, which are read as such."""
+    torch.manual_seed(0)
+    made = []
+    for _ in range(count):
+        linear = MoloraLinear(nn.Linear(I, O), experts, top_k, LoraConfig(rank, 2.0 * rank))
+        nn.init.normal_(linear.lora_B)
+        if linear.router is not None:
+            nn.init.normal_(linear.router.bias)
+        if coarse:
+            for weight in (linear.lora_A, linear.lora_B):
+                weight.data = weight.data.bfloat16().float()
+        made.append(linear.eval())
+    return made
+
+
+def some_masks(count: int) -> Masks:
+    """The first router never picks expert 0, always 1, whose part is skipped, and gives 2 no weight; all that the last
+    one picks weigh alike."""
+    offset, kept, shift = torch.zeros(count, E), torch.ones(count, E, dtype=torch.bool), torch.zeros(count, E)
+    offset[0, :2] = torch.tensor([-torch.inf, torch.inf])
+    kept[0, 1] = False
+    shift[0, 2] = -torch.inf
+    return Masks(offset, kept, shift, torch.tensor([[1.0]] * (count - 1) + [[0.0]]))
+
+
+def adapted(
+    x: Tensor, base: Tensor, y: Tensor, *, onto: bool, experts: Any = None, lora: Any = None, **edit: Any
+) -> Any:
+    """What the compiled function makes of it: y, and the routers' rows [P, E+2K]."""
+    p, e, k = experts.sizes if experts else (0, 0, 0)
+    nothing = (
+        np.empty((0, 0, 0), np.float32),
+        np.empty((0, 0), np.float32),
+        *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
+        1.0,
+    )
+    given = lora.arrays if lora else (np.empty((0, I), np.uint16), np.empty((0, y.shape[1]), np.uint16))
+    masks = edit.get("masks") or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
+    (array, _) = Plan({0: (masks, masks)}).arrays[0]
+    bias = np.arange(y.shape[1], dtype=np.float32)
+    rows = np.empty((p, e + 2 * k), np.float32)
+    arrays = experts.arrays if experts else nothing
+    kernel.adapted(x.data_ptr(), base.data_ptr(), y.data_ptr(), onto, bias, given, arrays, array, rows)
+    return y, rows
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize(("count", "rank", "top_k"), [(2, 8, 2), (1, 6, 1), (3, 1, 5)])
+@torch.inference_mode()
+def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: bool, coarse: bool) -> None:
+    experts = Experts(linears(count, rank, top_k, coarse=coarse))
+    masks = some_masks(count) if edited else None
+    x, base, y = torch.randn(1, I), torch.randn(1, count * O).bfloat16(), torch.randn(1, count * O)
+    expected, picked = experts.add(x, y + base + torch.arange(count * O), masks)
+    given, rows = adapted(x, base, y, onto=True, experts=experts, masks=masks)
+    assert_equal(given, expected)
+    logits, ids, weights = np.split(rows, [E, E + top_k], axis=1)
+    assert_equal(logits, picked.logits)
+    assert_equal(weights, picked.weights)
+    assert ids.tolist() == picked.expert_ids.tolist()
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@torch.inference_mode()
+def test_plain_lora_agrees_with_torch(coarse: bool) -> None:
+    lora = PlainLora(linears(3, 2, experts=1, coarse=coarse))
+    x, base = torch.randn(1, I), torch.randn(1, 3 * O).bfloat16()
+    expected = lora.add(x, base + torch.arange(3.0 * O))
+    given, _ = adapted(x, base, torch.full((1, 3 * O), torch.nan), onto=False, lora=lora)
+    assert_equal(given, expected)
+
+
+def test_an_expert_without_weight_adds_nothing_even_where_it_overflows() -> None:
+    wrapped = linears(1, 2)
+    wrapped[0].lora_A.data[2:4] = torch.inf
+    masks = Masks(
+        torch.tensor([[0, torch.inf, 0, 0, 0]]), torch.tensor([[True, False, True, True, True]]), torch.zeros(1, E)
+    )
+    base = torch.zeros(1, O).bfloat16()
+    y, rows = adapted(torch.ones(1, I), base, torch.zeros(1, O), onto=True, experts=Experts(wrapped), masks=masks)
+    assert -1 in rows[0, E : E + 2]
+    assert y.isfinite().all()
+
+
+def test_norm_and_gate_agree_with_torch() -> None:
+    x, weight = 3 * torch.randn(1, 40), torch.randn(40)
+    y, halves = torch.empty(1, 40), torch.empty(1, 40, dtype=torch.bfloat16)
+    kernel.normed(x.data_ptr(), weight.numpy(), 1e-3, y.data_ptr(), halves.data_ptr())
+    assert_equal(y, F.rms_norm(x, (40,), weight, 1e-3))
+    assert torch.equal(halves, y.bfloat16()), "rounded as torch does"
+
+    x[0, :3] = torch.tensor([-200.0, 0.0, 200.0])
+    y, halves = torch.empty(1, 20), torch.empty(1, 20, dtype=torch.bfloat16)
+    kernel.gated(x.data_ptr(), 20, y.data_ptr(), halves.data_ptr())
+    assert_equal(y, F.silu(x[:, :20]) * x[:, 20:])
+    assert torch.equal(halves, y.bfloat16())
+
+
+def step_of(model: Any) -> CompiledStep:
+    fast.allow_packing(model)
+    step = fast.step_of(model)
+    assert isinstance(step, CompiledStep)
+    return step
+
+
+@torch.inference_mode()
+def read(step: fast.Step, plan: Plan, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens one by one after a prompt: all logits [tokens, V], keys of the last layer, and router logits."""
+    cache = fast.growing_cache(len(step.layers))
+    step.many(torch.arange(40, 49), cache, plan)
+    logits, routed = [], [torch.empty(0, 1)]
+    for token in range(tokens):
+        scores, picked = step(torch.tensor([token % 300]), cache, plan)
+        logits.append(scores)
+        routed += [part.logits for part in picked]
+    return torch.cat(logits), cache.layers[-1].keys, torch.cat(routed[1:] or routed)
+
+
+KINDS: dict[str, Any] = {
+    "llama": {},
+    "llama-biased": {},
+    "qwen2": {},
+    "qwen2-tied": {},
+    "mistral": {},
+    "base alone": {"wrapped": False},
+    "plain lora": {"experts": 1},
+    "some without adapters": {"targets": ("o_proj",)},
+    "one key head": {"num_key_value_heads": 1},
+    "long contexts": {"rope_parameters": LLAMA3_ROPE},
+}
+
+
+def assert_agree(model: Any, plan: Plan, tokens: int = 6) -> None:
+    """But for bfloat16's rounding, which starts from sums that differ in float32's last digit."""
+    plain = fast.Step(model, pack=True)
+    for given, expected in zip(read(step_of(model), plan, tokens), read(plain, plan, tokens), strict=True):
+        assert given.shape == expected.shape
+        if expected.numel():
+            assert (given - expected).abs().mean() < 2e-3 * expected.std()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_agrees_with_torch_as_a_whole(kind: str) -> None:
+    assert_agree(packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind]), Plan())
+
+
+EDITS = {
+    "drop": RoutingEdit.drop([1, 2], layers=[0, 2]),
+    "uniform": RoutingEdit.uniform(layers=[2]),
+    "force": RoutingEdit.force([3], layers=[1], projections=["up_proj"]),
+    "base": RoutingEdit.base(),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits_agree_with_torch(name: str) -> None:
+    model = packable_model("qwen2")
+    assert_agree(model, Plan.of(EDITS[name], RouterGrid.of(model)))
+
+
+def test_the_base_of_plain_lora_agrees_with_torch() -> None:
+    model = packable_model(experts=1)
+    assert_agree(model, Plan.of(RoutingEdit.base(), RouterGrid.of(model)))
+
+
+def test_agrees_beyond_the_first_room_of_the_cache() -> None:
+    assert_agree(packable_model(), Plan(), tokens=300)
+
+
+def test_what_is_not_four_bit_throughout_keeps_to_torch() -> None:
+    plain = make_model()
+    fast.allow_packing(plain)
+    assert type(fast.step_of(plain)) is fast.Step
+
+    model = packable_model()
+    weight = model.model.layers[1].mlp.down_proj.base_layer.weight
+    weight.data[-1, -1] += 0.1  # which the first rows do not tell
+    step = step_of(model)
+    logits, _, _ = read(step, Plan(), 2)
+    expected, _, _ = read(fast.Step(model, pack=True), Plan(), 2)
+    assert torch.equal(logits, expected)
+
+
+def test_runs_where_no_folder_can_keep_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr("molora.fast.kernel.njit", nowhere)
+    assert kernel._kept(lambda one: one + 1)(2) == 3
