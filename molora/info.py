@@ -36,6 +36,8 @@ class EngineInfo:
     """The layers with routers, by the model's own numbers; None: all"""
     num_shared_experts: int = 0
     """Experts of a layer that are always on; no router picks them and no trace shows them"""
+    prompt_dtype: str | None = None
+    """Of the products of a prompt, where it is not `dtype`"""
     decodes_in_4bit: bool = False
     """Whether the answer's tokens read the base in the 4 bits that its file has, activations in bfloat16"""
 
@@ -51,7 +53,7 @@ class EngineInfo:
     @property
     def precision(self) -> str:
         """Of the base's weights, as people call it: "NF4", "int8", or the dtype; of decode too where it differs."""
-        name = {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.dtype)
+        name = {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.prompt_dtype or self.dtype)
         return f"{name}, decode in 4 bits" if self.decodes_in_4bit else name
 
 
@@ -73,7 +75,7 @@ def engine_info(
         base=base,
         adapter_sha256=adapter_sha256,
         quantization=quantization,
-        dtype=str(float_dtype(network)).removeprefix("torch."),
+        dtype=_name(float_dtype(network)),
         device=device,
         num_experts=grid.num_experts or 1,
         top_k=grid.top_k,
@@ -84,6 +86,7 @@ def engine_info(
         router_projections=grid.projections,
         router_layers=tuple(grid.layer_indices),
         num_shared_experts=num_shared_experts,
+        prompt_dtype=_name(prompts) if (prompts := fast.prompt_dtype(network)) != network.dtype else None,
         decodes_in_4bit=fast.packs(network),
     )
 
@@ -91,3 +94,7 @@ def engine_info(
 def float_dtype(network: Any) -> torch.dtype:
     """Of a model's arithmetic, where its weights may be packed integers."""
     return network.dtype if network.dtype.is_floating_point else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

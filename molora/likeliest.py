@@ -28,7 +28,7 @@ def likeliest(logits: Tensor) -> Tensor:
     """
     scores = logits.float()  # [R, V]
     top = scores.topk(min(CANDIDATES, scores.shape[-1]), dim=-1)  # [R, C]
-    return torch.stack([top.indices.float(), (top.values - scores.logsumexp(-1, keepdim=True)).clamp(max=0).exp()])
+    return torch.stack([top.indices.float(), scores.softmax(dim=-1).gather(-1, top.indices)])
 
 
 class Likeliest:

@@ -7,6 +7,6 @@ take the modules. `fits` decides which.
 from molora.fast.cache import growing_cache
 from molora.fast.plan import Plan
 from molora.fast.step import Step
-from molora.fast.store import allow_packing, fits, may_pack, packs, step_of
+from molora.fast.store import allow_packing, fits, may_pack, packs, prompt_dtype, step_of
 
-__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "packs", "step_of"]
+__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "packs", "prompt_dtype", "step_of"]

@@ -47,7 +47,7 @@ class PlainLora:
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
-        return torch.addmm(y, F.linear(x, self._a), self._b)
+        return torch.addmm(y, F.linear(x, self._a.to(x.dtype)), self._b.to(x.dtype))
 
 
 class Experts:
@@ -104,15 +104,12 @@ class Experts:
         p, e, r = self._p, self._e, self._r
         logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
         ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
-        dtype = self._dtype
+        dtype = parts[0].dtype
         a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
         h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
         h = gated(h, ids, weights * self._scaling).view(-1, p, e * r)  # [N, P, E*R]
         for number, y in enumerate(parts):
-            if y.dtype == dtype:
-                y.addmm_(h[:, number], b[number])
-            else:
-                y += h[:, number] @ b[number]
+            y.addmm_(h[:, number], b[number])
         return Picked(logits, ids, weights)
 
 

@@ -27,10 +27,11 @@ from molora.layers import MoloraLinear
 class Site:
     """Linears that read the same input: the base's product, and what their adapters add."""
 
-    def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool) -> None:
+    def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool, dtype: torch.dtype) -> None:
+        """`dtype`: of the products with many tokens."""
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
-        self.linears, self._pack = plain, pack
+        self.linears, self._pack, self._dtype = plain, pack, dtype
         self.experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self.lora = PlainLora(wrapped) if wrapped and self.experts is None else None
 
@@ -54,13 +55,20 @@ class Site:
             y = self.lora.add(x, y)
         return y
 
+    @cached_property
+    def _weights(self) -> list[tuple[Tensor, Tensor | None]]:
+        """For many tokens: those of the linears themselves, or copies in the other dtype."""
+        pairs = [(linear.weight, bias_of(linear)) for linear in self.linears]
+        return [(weight.to(self._dtype), None if bias is None else bias.to(self._dtype)) for weight, bias in pairs]
+
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> list[Tensor]:
-        """The same for x [N, I], one [N, O] a linear, in the weights themselves."""
-        parts = [F.linear(x, linear.weight, bias_of(linear)) for linear in self.linears]
+        """The same for x [N, I], one [N, O] a linear, in the dtype of products with many tokens."""
+        read = x.to(self._dtype)
+        parts = [F.linear(read, *each) for each in self._weights]
         if self.experts is not None:
             seen.append(self.experts.add_many(x, parts, masks))
         elif self.lora is not None and lora:
-            parts = [self.lora.add(x, torch.cat(parts, dim=-1))]
+            parts = [self.lora.add(read, torch.cat(parts, dim=-1))]
         return parts
 
 
@@ -78,22 +86,24 @@ class Layer(NamedTuple):
 class Step:
     """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
 
-    def __init__(self, model: Any, pack: bool) -> None:
-        """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more."""
+    def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
+        """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more;
+        `prompt_dtype`: of products with many tokens, None: as the model is."""
         config, body = model.config, model.model
         self._heads, self._groups = config.num_attention_heads, config.num_key_value_heads
         attention = body.layers[0].self_attn
         self._size, self._scale = attention.head_dim, attention.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
         self._lm_head, self._pack = model.lm_head, pack
+        how = pack, prompt_dtype or self._embedding.dtype
         self.layers = [
             Layer(
                 layer.input_layernorm,
-                Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], pack),
-                Site([layer.self_attn.o_proj], pack),
+                Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], *how),
+                Site([layer.self_attn.o_proj], *how),
                 layer.post_attention_layernorm,
-                Site([layer.mlp.gate_proj, layer.mlp.up_proj], pack),
-                Site([layer.mlp.down_proj], pack),
+                Site([layer.mlp.gate_proj, layer.mlp.up_proj], *how),
+                Site([layer.mlp.down_proj], *how),
             )
             for layer in body.layers
         ]
@@ -148,7 +158,9 @@ class Step:
         lora: bool,
     ) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
-        states = torch.cat(layer.qkv.many(x, None, lora, []), dim=-1).view(-1, heads + 2 * groups, size)  # [N, H+2G, D]
+        states = (
+            torch.cat(layer.qkv.many(x, None, lora, []), dim=-1).to(x.dtype).view(-1, heads + 2 * groups, size)
+        )  # [N, H+2G, D]
         turned, values = states.split([heads + groups, groups], dim=1)
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))

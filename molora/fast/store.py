@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import torch
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
@@ -31,8 +32,8 @@ def may_pack(model: nn.Module) -> bool:
 def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
-    The levels are kept, but scales and activations are rounded to bfloat16, as on a GPU. Prompts are read in float32
-    all the same, and without this single tokens are as well.
+    The levels are kept, but scales and activations are rounded to bfloat16, as on a GPU; so are those of prompts where
+    the CPU multiplies bfloat16 itself. Without this all is read in float32.
     """
     _packed.add(model)
 
@@ -49,6 +50,16 @@ def packs(model: Any) -> bool:
             for linear in linears
         )
     )
+
+
+def prompt_dtype(model: Any) -> torch.dtype:
+    """What the products of a prompt are made in. A CPU without instructions for bfloat16 is slower with it."""
+    return torch.bfloat16 if packs(model) and _multiplies_bfloat16() else model.dtype
+
+
+def _multiplies_bfloat16() -> bool:
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def fits(model: Any) -> bool:
@@ -91,7 +102,7 @@ def _made(model: Any) -> Step:
         return Step(model, may_pack(model))
     from molora.fast.compiled import CompiledStep  # here alone: numba takes half a second to import
 
-    return CompiledStep(model, pack=True)
+    return CompiledStep(model, True, prompt_dtype(model))
 
 
 def _sees_all(config: Any) -> bool:

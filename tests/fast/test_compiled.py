@@ -166,8 +166,8 @@ KINDS: dict[str, Any] = {
 
 def assert_agree(model: Any, plan: Plan, tokens: int = 6) -> None:
     """But for bfloat16's rounding, which starts from sums that differ in float32's last digit."""
-    plain = fast.Step(model, pack=True)
-    for given, expected in zip(read(step_of(model), plan, tokens), read(plain, plan, tokens), strict=True):
+    compiled, plain = step_of(model), fast.Step(model, True, fast.prompt_dtype(model))
+    for given, expected in zip(read(compiled, plan, tokens), read(plain, plan, tokens), strict=True):
         assert given.shape == expected.shape
         if expected.numel():
             assert (given - expected).abs().mean() < 2e-3 * expected.std()
@@ -211,7 +211,7 @@ def test_what_is_not_four_bit_throughout_keeps_to_torch() -> None:
     weight.data[-1, -1] += 0.1  # which the first rows do not tell
     step = step_of(model)
     logits, _, _ = read(step, Plan(), 2)
-    expected, _, _ = read(fast.Step(model, pack=True), Plan(), 2)
+    expected, _, _ = read(fast.Step(model, True, fast.prompt_dtype(model)), Plan(), 2)
     assert torch.equal(logits, expected)
 
 
