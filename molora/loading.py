@@ -92,7 +92,8 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
             an X-LoRA of peft.
         base: hub id or folder of the base; None takes the one that the checkpoint names.
         quantize: "auto" is NF4 with double quantization and bf16 compute on CUDA, none on a CPU, where a base whose
-            weights are 4-bit already is read in 4 bits, token by token; "none" is full precision throughout.
+            weights are 4-bit already is read in 4 bits, token by token, and prompts in bfloat16 if the CPU multiplies
+            it; "none" is full precision throughout.
         device: "auto" spreads over all CUDA GPUs, or takes the CPU where there is none; else "cpu", "cuda:1", ...
 
     Raises:

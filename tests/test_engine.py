@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -190,6 +191,14 @@ def test_hooks_come_off_on_every_way_out(engine: Engine, monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="out of memory"):
         engine.answer(QUESTION, max_new_tokens=4)
     assert hooks(engine) == 0
+
+
+def test_warming_up_does_what_the_first_answer_would_wait_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = engine.answer(QUESTION, max_new_tokens=4).text
+    monkeypatch.setattr("molora.fast.store._known", WeakKeyDictionary())
+    engine.warm_up()
+    monkeypatch.setattr("molora.fast.store._made", lambda _model: pytest.fail("made again"))
+    assert engine.answer(QUESTION, max_new_tokens=4).text == expected
 
 
 def test_trace_text_reads_without_template_or_answer(engine: Engine) -> None:

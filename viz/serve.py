@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+from collections.abc import Callable
 
 import gradio as gr
 from gradio import networking
@@ -14,8 +16,19 @@ from viz.incoming import PATH, receive
 FALLBACKS = ("ui-sans-serif", "system-ui", "sans-serif")
 
 
-def launch(page: gr.Blocks, *, host: str, port: int | None, share: bool = False, block: bool = True) -> str:
-    """Serves the page and returns its local address. Without the internet `share` says so, and the page stays."""
+def launch(
+    page: gr.Blocks,
+    *,
+    host: str,
+    port: int | None,
+    share: bool = False,
+    block: bool = True,
+    meanwhile: Callable[[], object] | None = None,
+) -> str:
+    """Serves the page and returns its local address. Without the internet `share` says so, and the page stays.
+
+    meanwhile: done in the background once the page is there.
+    """
     theme = gr.themes.Base(
         primary_hue="zinc",
         secondary_hue="zinc",
@@ -38,6 +51,8 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, share: bool = False,
     )
     served.add_route(PATH, receive, methods=["POST"])
     print(f"MoLoRA Lens is at {address}", flush=True)
+    if meanwhile:
+        threading.Thread(target=meanwhile, daemon=True).start()
     if share:
         print(_share(page), flush=True)
     if block:

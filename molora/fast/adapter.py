@@ -41,13 +41,18 @@ class PlainLora:
         return self._a.nbytes + self._b.nbytes
 
     @property
+    def product(self) -> Tensor:
+        """What it adds to the weights of the linears [P*O, I]."""
+        return self._b.T @ self._a
+
+    @property
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """A [P*R, I] and B [P*R, P*O] as compiled code takes them."""
         return _array(self._a), _array(self._b)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
-        return torch.addmm(y, F.linear(x, self._a.to(x.dtype)), self._b.to(x.dtype))
+        return torch.addmm(y, F.linear(x, self._a), self._b)
 
 
 class Experts:

@@ -86,6 +86,15 @@ def bias_of(linear: nn.Linear) -> Tensor | None:
     return getattr(linear, "bias", None)
 
 
+def biases_of(linears: Sequence[nn.Linear]) -> Tensor | None:
+    """Side by side [P*O], zeros where one has none; None where none has any."""
+    biases = [bias_of(linear) for linear in linears]
+    if all(each is None for each in biases):
+        return None
+    zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
+    return torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
+
+
 def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     """None if the weights of any block take more than 16 evenly spaced values."""
     if not all(map(seems_packable, linears)):
@@ -95,12 +104,7 @@ def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     if len(whole) < len(parts):
         return None
     weight, scales = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
-    biases = [bias_of(linear) for linear in linears]
-    bias = None
-    if any(each is not None for each in biases):
-        zeros = [linear.weight.new_zeros(linear.out_features) for linear in linears]
-        bias = torch.cat([zero if own is None else own.detach() for own, zero in zip(biases, zeros, strict=True)])
-    packed = Packed(weight, scales, bias)
+    packed = Packed(weight, scales, biases_of(linears))
     return Product(packed.floats, packed.nbytes, packed)
 
 

@@ -20,7 +20,7 @@ from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.cache import GrowingLayer
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
-from molora.fast.product import Product, bias_of, product
+from molora.fast.product import Product, bias_of, biases_of, product
 from molora.layers import MoloraLinear
 
 
@@ -55,21 +55,44 @@ class Site:
             y = self.lora.add(x, y)
         return y
 
-    @cached_property
-    def _weights(self) -> list[tuple[Tensor, Tensor | None]]:
-        """For many tokens: those of the linears themselves, or copies in the other dtype."""
-        pairs = [(linear.weight, bias_of(linear)) for linear in self.linears]
-        return [(weight.to(self._dtype), None if bias is None else bias.to(self._dtype)) for weight, bias in pairs]
-
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> list[Tensor]:
-        """The same for x [N, I], one [N, O] a linear, in the dtype of products with many tokens."""
+        """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens."""
         read = x.to(self._dtype)
+        if self.experts is None and self._copies:
+            return [F.linear(read, *(self._merged if lora else self._joined))]
         parts = [F.linear(read, *each) for each in self._weights]
         if self.experts is not None:
             seen.append(self.experts.add_many(x, parts, masks))
         elif self.lora is not None and lora:
             parts = [self.lora.add(read, torch.cat(parts, dim=-1))]
         return parts
+
+    @property
+    def _copies(self) -> bool:
+        return self._dtype != self.linears[0].weight.dtype
+
+    @cached_property
+    def _weights(self) -> list[tuple[Tensor, Tensor | None]]:
+        """For many tokens: those of the linears themselves, or copies in another dtype."""
+        return [(linear.weight.to(self._dtype), _as(bias_of(linear), self._dtype)) for linear in self.linears]
+
+    @cached_property
+    def _joined(self) -> tuple[Tensor, Tensor | None]:
+        """The copies of all linears in one."""
+        weight = torch.cat([linear.weight.detach() for linear in self.linears])  # [P*O, I]
+        return weight.to(self._dtype), _as(biases_of(self.linears), self._dtype)
+
+    @cached_property
+    def _merged(self) -> tuple[Tensor, Tensor | None]:
+        """The same with what plain LoRA there is added: it takes no routing, so it need not stand apart."""
+        if self.lora is None:
+            return self._joined
+        weight = torch.cat([linear.weight.detach() for linear in self.linears]) + self.lora.product  # [P*O, I]
+        return weight.to(self._dtype), _as(biases_of(self.linears), self._dtype)
+
+
+def _as(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if bias is None else bias.to(dtype)
 
 
 class Layer(NamedTuple):
@@ -144,7 +167,7 @@ class Step:
         for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
             x = x + self._attend_many(layer, normed(layer.norm, x), turn, seen_by, kept, plan.attention)
-            gate, up = layer.gate_up.many(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            gate, up = _halves(layer.gate_up.many(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen))
             x = x + layer.down.many(F.silu(gate).mul_(up), masks[1], plan.mlp, seen)[0]
         return F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
 
@@ -158,9 +181,7 @@ class Step:
         lora: bool,
     ) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
-        states = (
-            torch.cat(layer.qkv.many(x, None, lora, []), dim=-1).to(x.dtype).view(-1, heads + 2 * groups, size)
-        )  # [N, H+2G, D]
+        states = _whole(layer.qkv.many(x, None, lora, [])).to(x.dtype).view(len(x), -1, size)  # [N, H+2G, D]
         turned, values = states.split([heads + groups, groups], dim=1)
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))
@@ -196,6 +217,14 @@ class Step:
 def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     """What one token's queries [1, G, H/G, D] attend to in all keys and values so far [1, G, T, D]."""
     return F.scaled_dot_product_attention(query, keys, values, scale=scale)
+
+
+def _whole(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _halves(parts: list[Tensor]) -> Sequence[Tensor]:
+    return parts if len(parts) == 2 else parts[0].chunk(2, dim=-1)
 
 
 def normed(norm: Any, x: Tensor) -> Tensor:

@@ -132,4 +132,4 @@ def test_a_model_is_packed_only_where_it_was_allowed() -> None:
             reading.read(part, [""] * len(part), [PROMPT] * len(part))
     packed = reading.trace({}).router_logits
     assert not np.allclose(packed, routed[0], rtol=1e-4, atol=1e-4)
-    assert np.abs(packed - routed[0]).mean() < 0.02 * routed[0].std()
+    assert np.median(np.abs(packed - routed[0])) < 0.01 * routed[0].std(), "but where it turned a pick"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -214,8 +215,10 @@ def test_without_the_internet_share_says_so_and_the_page_stays(
 
     monkeypatch.setattr(networking, "setup_tunnel", unreachable)
     page = app.build(FakeEngine().engine)
-    address = serve.launch(page, host="127.0.0.1", port=None, share=True, block=False)
+    warm = threading.Event()
+    address = serve.launch(page, host="127.0.0.1", port=None, share=True, block=False, meanwhile=warm.set)
     try:
+        assert warm.wait(5)
         lines = capsys.readouterr().out.splitlines()
         assert lines == [
             f"MoLoRA Lens is at {address}",
