@@ -89,14 +89,18 @@ class Suite:
         return self.molora if SYSTEMS[name].weights == "molora" else self.work / name
 
     def fingerprint(self, name: str) -> str | None:
-        """Of the system's weights; None where it has none, or has not been trained."""
+        """Of the system's weights and the precision they answer in; None where it has not been trained."""
+        precision = self._training()["settings"]["precision"]
         if SYSTEMS[name].weights == "none":
-            return None
+            return precision
         files = [self.folder(name) / f"{part}.safetensors" for part in PARTS]
-        return " ".join(sha256_of(file) for file in files if file.is_file()) or None
+        found = [sha256_of(file) for file in files if file.is_file()]
+        return " ".join([precision, *found]) if found else None
 
     def open(self, name: str) -> System:
         """The system, trained first if it has not been. Interrupted, its training goes on at the next call.
+
+        All systems answer in the precision that MoLoRA was trained in.
 
         Raises MoloraError if a checkpoint is missing or damaged, or something is missing for its training.
         """
@@ -107,7 +111,8 @@ class Suite:
             where = ["--out", str(folder), *(["--data", str(self.data)] if self.data else [])]
             print(f"Training {name}: {spec.says}", flush=True)
             run(parse([*options, *where]))
-        model, tokenizer = load_base(training["base"])
+        dtype = torch.bfloat16 if training["settings"]["precision"] == "bf16" else None
+        model, tokenizer = load_base(training["base"], dtype=dtype)
         if spec.weights == "none":
             return System(name, model.eval(), tokenizer)
         checkpoint = read_checkpoint(folder)

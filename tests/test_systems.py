@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_every_system_opens_and_answers_in_its_own_way(suite: Suite) -> None:
         system = suite.open(name)
         with system.on("pubmedqa"):
             logits[name] = system.model(torch.arange(6)[None]).logits
-        assert (suite.fingerprint(name) is None) == (name == "base")
+        assert suite.fingerprint(name) is not None
     assert len({tuple(values.flatten().tolist()) for values in logits.values()}) == len(SYSTEMS)
     assert suite.fingerprint("molora") == suite.fingerprint("molora_uniform") != suite.fingerprint("oracle")
     written = suite.folder("oracle") / "README.md"
@@ -84,6 +85,18 @@ def test_every_system_opens_and_answers_in_its_own_way(suite: Suite) -> None:
     assert not torch.equal(other, logits["oracle"]), "another task, other experts"
     with pytest.raises(MoloraError, match="oracle was not trained on ncbi_disease"), oracle.on("ncbi_disease"):
         pass
+
+
+def test_systems_answer_in_the_precision_of_the_training(suite: Suite, tmp_path: Path) -> None:
+    copied = shutil.copytree(suite.molora, tmp_path / "molora")
+    training = told(suite)
+    training["settings"]["precision"] = "bf16"
+    (copied / "training.json").write_text(json.dumps(training))
+    narrow = Suite(copied, suite.work, suite.data)
+    for name in ("base", "molora"):
+        assert suite.open(name).model.dtype == torch.float32
+        assert narrow.open(name).model.dtype == torch.bfloat16
+        assert narrow.fingerprint(name) != suite.fingerprint(name), "other answers"
 
 
 def test_a_checkpoint_that_does_not_tell_its_training_is_refused(checkpoint: Path, tmp_path: Path) -> None:
