@@ -12,7 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is importe
 
 import gradio as gr
 
-from molora.atlas_data import ATLASES
+from molora.atlas.data import ATLASES
 from molora.errors import MoloraError
 from viz import assets
 from viz.api import ask_endpoint

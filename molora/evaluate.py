@@ -20,14 +20,14 @@ from typing import Any, Protocol
 from torch import nn
 from tqdm.auto import tqdm
 
-from molora import harness
 from molora.errors import MoloraError
+from molora.evaluation import harness
+from molora.evaluation.predict import System, predict
+from molora.evaluation.results import ROUTING, Predictions, Size, results
+from molora.evaluation.systems import SYSTEMS, Suite
 from molora.layers import MoloraLinear
 from molora.loading import DEMO_ADAPTER, QUANTIZE
-from molora.predict import System, predict
 from molora.report import short_table
-from molora.results import ROUTING, Predictions, Size, results
-from molora.systems import SYSTEMS, Suite
 from molora.tasks import TASKS, Item, Task, build, known
 
 ALL = "all"

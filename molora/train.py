@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from molora.baselines import tell_tasks
-from molora.card import model_card
 from molora.chat import Message
 from molora.checkpoint import Checkpoint, fill, read_checkpoint, write_checkpoint
 from molora.config import ALL_PROJECTIONS, ATTENTION_PROJECTIONS, LoraConfig, MoloraConfig
 from molora.errors import MoloraError
-from molora.examples import Example, Rows, collate, encode, mix
 from molora.loading import QUANTIZE, load_base
-from molora.losses import held_out_losses
-from molora.pools import ALL, pools_of
-from molora.trainer import (
+from molora.training.baselines import tell_tasks
+from molora.training.card import model_card
+from molora.training.examples import Example, Rows, collate, encode, mix
+from molora.training.losses import held_out_losses
+from molora.training.pools import ALL, pools_of
+from molora.training.trainer import (
     AdapterTrainer,
     Progress,
     Training,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from molora.atlas_data import Atlas
+from molora.atlas.data import Atlas
 from tests.fakes import INFO, PROJECTIONS
 
 TASKS = ("ask", "sort", "list", "find")

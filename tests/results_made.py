@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from molora.results import Size, results
+from molora.evaluation.results import Size, results
 from molora.tasks import Item, Split, Task
 from molora.tasks.sources import Folder
 from molora.tasks.task import Family, Metric

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import molora
-from molora.atlas import draw_routers
+from molora.atlas.run import draw_routers
 from molora.chat import encode_chat
 from molora.engine import Engine
 from molora.errors import MoloraError

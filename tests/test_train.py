@@ -15,10 +15,10 @@ import torch
 import molora
 from molora.checkpoint import read_checkpoint
 from molora.errors import MoloraError
-from molora.examples import IGNORED, Example
 from molora.loading import load_base
-from molora.losses import held_out_losses
 from molora.train import parse, run
+from molora.training.examples import IGNORED, Example
+from molora.training.losses import held_out_losses
 from tests.sources import make_mts_dialog, make_pubmedqa
 
 

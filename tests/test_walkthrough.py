@@ -9,8 +9,8 @@ import pytest
 
 import molora
 from molora import analysis
-from molora.atlas_analysis import load, task_shares
-from molora.atlas_data import Atlas
+from molora.atlas.analysis import load, task_shares
+from molora.atlas.data import Atlas
 from molora.effects import ablation
 from molora.trace import ANSWER
 

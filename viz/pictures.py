@@ -16,11 +16,11 @@ import plotly.graph_objects as go
 from playwright.sync_api import Browser, sync_playwright
 
 from app import build
-from molora.atlas_analysis import information
-from molora.atlas_data import ATLASES, Atlas
-from molora.card import stages
+from molora.atlas.analysis import information
+from molora.atlas.data import ATLASES, Atlas
 from molora.errors import MoloraError
 from molora.loading import load
+from molora.training.card import stages
 from viz.figures.atlas import task_map
 from viz.figures.loss_curve import loss_curve
 from viz.figures.results import suite_results

@@ -12,7 +12,7 @@ from torch import nn
 
 import molora
 from molora import fast
-from molora.baselines import EvenRouter
+from molora.training.baselines import EvenRouter
 from tests.fast_models import make_model
 
 

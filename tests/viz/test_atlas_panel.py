@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from molora.atlas_data import Atlas
+from molora.atlas.data import Atlas
 from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, fake_trace
 from viz.panels.atlas import AtlasPanel, atlas_of

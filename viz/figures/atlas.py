@@ -12,8 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from molora.atlas_analysis import load, task_shares
-from molora.atlas_data import Atlas, Part
+from molora.atlas.analysis import load, task_shares
+from molora.atlas.data import Atlas, Part
 from viz.figures.style import blank, figure, note
 from viz.language import t
 from viz.palette import diverging_scale, expert_colours

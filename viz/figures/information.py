@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from molora.atlas_analysis import information
-from molora.atlas_data import Atlas, Part
+from molora.atlas.analysis import information
+from molora.atlas.data import Atlas, Part
 from viz.figures.style import blank, figure, short
 from viz.language import t
 

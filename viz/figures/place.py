@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from molora import analysis
-from molora.atlas_analysis import place
-from molora.atlas_data import Atlas, Part
+from molora.atlas.analysis import place
+from molora.atlas.data import Atlas, Part
 from molora.errors import MoloraError
 from molora.trace import ANSWER, PROMPT, RoutingTrace
 from viz.figures.atlas import task_name

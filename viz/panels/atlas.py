@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from molora.atlas_analysis import recovery
-from molora.atlas_data import Atlas, find_atlas
+from molora.atlas.analysis import recovery
+from molora.atlas.data import Atlas, find_atlas
 from molora.errors import MoloraError
 from viz.figures.atlas import task_map
 from viz.figures.information import task_information

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from molora.atlas_data import Atlas
+from molora.atlas.data import Atlas
 from molora.errors import MoloraError
 from viz.figures.summary import summary_line
 from viz.intervention import place_of

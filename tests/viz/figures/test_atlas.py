@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from molora import analysis
-from molora.atlas_analysis import information, load, place, task_shares
+from molora.atlas.analysis import information, load, place, task_shares
 from molora.trace import PROMPT
 from tests.fake_atlas import fake_atlas
 from tests.fakes import fake_trace

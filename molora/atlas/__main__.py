@@ -1,0 +1,5 @@
+import sys
+
+from molora.atlas.run import main
+
+sys.exit(main())

@@ -1,4 +1,0 @@
-"""Published benchmarks for lm-evaluation-harness: our YAML, the readers of the authors' files, the metrics.
-
-`python -m molora.harness` runs them; README.md here says which file each one reads and how it is scored.
-"""
