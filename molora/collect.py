@@ -18,9 +18,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from molora.base import QUANTIZE
 from molora.engine import Engine, Step
 from molora.errors import MoloraError
-from molora.loading import QUANTIZE, load
+from molora.loading import load
 from molora.prompts import Row, read_rows
 from molora.sampling import Sampling
 

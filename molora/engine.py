@@ -19,9 +19,9 @@ from molora import reading as passes
 from molora.chat import Message, Prompt, encode_chat
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
-from molora.grid import RouterGrid
 from molora.info import EngineInfo
 from molora.reading import Reading
+from molora.routers import grid_of
 from molora.sampler import Sampler
 from molora.sampling import Sampling
 from molora.together import Together, sees_all
@@ -50,7 +50,7 @@ class Engine:
 
     def __init__(self, model: Any, tokenizer: Any, info: EngineInfo) -> None:
         self.model, self.tokenizer, self.info = model, tokenizer, info
-        self._grid = RouterGrid.of(model)
+        self._grid = grid_of(model)
         self._pass = threading.Lock()  # one forward pass at a time, so that hooks see only their own
         self._device: torch.device = model.get_input_embeddings().weight.device
         self._stop_ids = stop_ids(model, tokenizer)

@@ -1,7 +1,4 @@
-"""The routers of a model, in reading order: MoLoRA's, or those that the model has of its own.
-
-The recorder and the edits know a router only as a `RoutingSource`.
-"""
+"""The routers of a model in reading order, as the recorder and the edits know them: as `RoutingSource`s."""
 
 from __future__ import annotations
 
@@ -9,12 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from molora.config import EXPERT_PROJECTIONS, ExpertSelection
+from molora.config import ExpertSelection
 from molora.edits import Masks, RoutingEdit
-from molora.layers import Router
-from molora.wrap import wrapped_linears
 
 
 class Handle(Protocol):
@@ -52,20 +47,6 @@ class RouterGrid(NamedTuple):
     """False: the model reads all tokens anew in each pass, and the last rows of a routing are the new ones"""
     refuse: Callable[[RoutingEdit], None] | None = None
     """Raises MoloraError for an edit that these routers do not allow, beyond what `RoutingEdit.check` refuses"""
-
-    @classmethod
-    def of(cls, model: nn.Module) -> RouterGrid:
-        """A model without routers has a grid of no layers and no projections."""
-        from molora.native import native_grid
-
-        found: dict[int, dict[str, Router]] = {}
-        for name, linear in wrapped_linears(model).items():
-            if linear.router is not None:
-                found.setdefault(int(name.split(".")[1]), {})[name.rpartition(".")[2]] = linear.router
-        if not found:
-            return native_grid(model) or cls([], [], (), 0, 0)
-        routers = [found[layer][projection] for layer in sorted(found) for projection in EXPERT_PROJECTIONS]
-        return cls(routers, sorted(found), EXPERT_PROJECTIONS, routers[0].num_experts, routers[0].top_k)
 
     def check(self, edit: RoutingEdit) -> None:
         """Raises MoloraError for what the model does not have or does not allow."""

@@ -22,10 +22,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from molora.base import DEMO, load_base, resolve_device, skeleton
 from molora.checkpoint import FILES, read_checkpoint
 from molora.errors import MoloraError
 from molora.hub import folder_of
-from molora.loading import DEMO, DEMO_ADAPTER, OWN_BASE, base_of, check_base, load_base, resolve_device, skeleton
+from molora.loading import DEMO_ADAPTER, OWN_BASE, base_of, check_base
 from molora.machine import BYTES_A_WEIGHT
 from molora.native.loading import is_whole
 from molora.native.xlora_loading import is_xlora

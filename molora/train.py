@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from molora.base import QUANTIZE, load_base
 from molora.chat import Message
 from molora.checkpoint import Checkpoint, fill, read_checkpoint, write_checkpoint
 from molora.config import ALL_PROJECTIONS, ATTENTION_PROJECTIONS, LoraConfig, MoloraConfig
 from molora.errors import MoloraError
-from molora.loading import QUANTIZE, load_base
 from molora.training.baselines import tell_tasks
 from molora.training.card import model_card
 from molora.training.examples import Example, Rows, collate, encode, mix

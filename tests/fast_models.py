@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from molora.config import LoraConfig, MoloraConfig
 from molora.edits import RoutingEdit
-from molora.grid import RouterGrid
 from molora.reading import Reading
+from molora.routers import grid_of
 from molora.wrap import wrap
 from tests.released import make_tokenizer
 
@@ -94,7 +94,7 @@ def packable_model(kind: str = "llama", **config: Any) -> Any:
 
 
 def reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:
-    return Reading(model, TOKENIZER, RouterGrid.of(model), Lock(), capacity, edit=edit)
+    return Reading(model, TOKENIZER, grid_of(model), Lock(), capacity, edit=edit)
 
 
 def plain_reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:

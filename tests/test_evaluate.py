@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from molora import evaluate
+from molora.base import load_base
 from molora.engine import Engine
 from molora.errors import MoloraError
 from molora.evaluate import main, parse, run, sample, size_of
 from molora.evaluation.results import Size
 from molora.evaluation.systems import SYSTEMS, System
-from molora.loading import load_base
 from molora.tasks import TASKS, Item
 from tests.results_made import ROUTING
 from tests.sources import make_mts_dialog, make_pubmedqa

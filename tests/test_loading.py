@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import molora
+from molora.base import DEMO, load_base, resolve_device, resolve_quantize
 from molora.errors import MoloraError
 from molora.layers import MoloraLinear
-from molora.loading import DEMO, choose_model, load_base, resolve_device, resolve_quantize
+from molora.loading import choose_model
 from tests.fake_hub import fake_hub
 from tests.released import FFN, HIDDEN, LAYERS, make_base, make_checkpoint
 

@@ -15,9 +15,9 @@ import molora
 from molora.edits import RoutingEdit
 from molora.engine import Engine
 from molora.errors import MoloraError
-from molora.grid import RouterGrid
 from molora.native.router import Decision, NativeRouter
 from molora.native.rules import Grouped, SoftmaxThenTopK, TopKThenSoftmax
+from molora.routers import grid_of
 from tests.native_models import FAMILIES, make_native
 
 QUESTION = [{"role": "user", "content": "What are the symptoms of asthma?"}]
@@ -47,7 +47,7 @@ def experts_of(model: Any, layer: int) -> nn.Module:
 @pytest.mark.parametrize("family", RULED)
 def test_a_rule_without_offset_is_the_models_own_code_to_the_bit(engines: dict[str, Engine], family: str) -> None:
     engine = engines[family]
-    for router in RouterGrid.of(engine.model).routers:
+    for router in grid_of(engine.model).routers:
         assert isinstance(router, NativeRouter)
         assert router.rule is not None
         heard: list[Decision] = []

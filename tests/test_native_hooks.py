@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
-from molora.grid import RouterGrid
 from molora.layers import Routing
 from molora.native.hooks import on_method
 from molora.native.router import RouterModule
+from molora.routers import grid_of
 
 
 class Adder:
@@ -74,7 +74,7 @@ class Model(nn.Module):
 def test_a_block_that_routes_in_a_method_is_recorded_and_edited() -> None:
     model, x, heard = Model(), torch.randn(1, 5, 4), list[Routing]()
     block: Any = model.get_submodule("layers.1.mlp")
-    grid = RouterGrid.of(model)
+    grid = grid_of(model)
     assert (grid.layer_indices, grid.projections, grid.num_experts, grid.top_k) == ([1], ("mlp",), 8, 3)
     handle = grid.routers[0].register_forward_hook(lambda _router, _args, routing: heard.append(routing))
     usual = block(x)

@@ -20,7 +20,7 @@ from molora.chat import encode_chat
 from molora.edits import RoutingEdit
 from molora.engine import Engine
 from molora.errors import MoloraError
-from molora.grid import RouterGrid
+from molora.routers import grid_of
 from tests.released import LAYERS, make_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
@@ -181,4 +181,4 @@ def thin_out(path: Path) -> None:
 def test_a_plain_peft_lora_is_not_taken_for_x_lora(parts: tuple[Path, dict[str, str]]) -> None:
     base, adapters = parts
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapters["0"])
-    assert RouterGrid.of(model).routers == []
+    assert grid_of(model).routers == []

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import molora
+from molora.base import load_base
 from molora.checkpoint import read_checkpoint
 from molora.errors import MoloraError
-from molora.loading import load_base
 from molora.train import parse, run
 from molora.training.examples import IGNORED, Example
 from molora.training.losses import held_out_losses

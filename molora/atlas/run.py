@@ -25,11 +25,12 @@ from tqdm.auto import tqdm
 from molora.analysis import pick_counts
 from molora.atlas.analysis import report
 from molora.atlas.data import ATLASES, SIDES, Atlas
+from molora.base import DEMO, QUANTIZE
 from molora.chat import encode_chat
 from molora.engine import Engine
 from molora.errors import MoloraError
 from molora.layers import Router
-from molora.loading import DEMO, QUANTIZE, load
+from molora.loading import load
 from molora.tasks import TASKS, Built, Item, build, known
 from molora.wrap import wrapped_linears
 

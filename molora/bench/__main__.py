@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from molora.base import DEMO, QUANTIZE
 from molora.bench import length
 from molora.bench.report import section, table
 from molora.bench.run import run
 from molora.errors import MoloraError
-from molora.loading import DEMO, QUANTIZE, load
+from molora.loading import load
 from molora.report import replaced
 from molora.shapes import SHAPES
 

@@ -37,9 +37,10 @@ def first_token_seconds(engine: Any) -> float:
 
 
 def main() -> int:
+    from molora.base import Quantize
     from molora.bench.memory import peak_device_bytes, peak_host_bytes
     from molora.errors import MoloraError
-    from molora.loading import Quantize, load
+    from molora.loading import load
 
     model, base, quantize, device = sys.argv[1:]
     before, started = peak_host_bytes(), time.perf_counter()

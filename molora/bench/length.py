@@ -14,8 +14,8 @@ from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
 from molora.fast.step import attention
-from molora.grid import RouterGrid
 from molora.reading import PREFILL_CHUNK
+from molora.routers import grid_of
 from molora.trace import ANSWER, PROMPT
 
 LENGTHS = (10, 1000, 2000, 3950)
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
     """One for each length that the model can read, in their order; recorded, as the engine answers."""
-    system = System(engine.model, engine.tokenizer, RouterGrid.of(engine.model))
+    system = System(engine.model, engine.tokenizer, grid_of(engine.model))
     wanted = [length for length in lengths if length + _TOKENS <= engine.info.context_length]
     ids = tokens({MOLORA: system}, max(wanted) + _TOKENS)
     reading = system.reading(len(ids))

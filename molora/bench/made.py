@@ -9,12 +9,12 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from molora.base import compute_dtype
 from molora.bench.systems import share
 from molora.byte_tokenizer import byte_tokenizer
 from molora.engine import Engine
-from molora.grid import RouterGrid
 from molora.info import engine_info, float_dtype
-from molora.loading import compute_dtype
+from molora.routers import grid_of
 from molora.shapes import Shape
 from molora.wrap import wrap, wrapped_linears
 
@@ -58,7 +58,7 @@ def made_engine(shape: Shape, base: Any, quantize: str, device: str, name: str, 
         adapter_sha256="",
         quantization=quantize,
         device=device,
-        grid=RouterGrid.of(model),
+        grid=grid_of(model),
     )
     return Engine(model.eval(), byte_tokenizer(shape.vocabulary), info)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
+from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
 from molora.bench.fresh import first_token_seconds, fresh
 from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
@@ -18,7 +19,7 @@ from molora.bench.measuring import CONTEXT, TURN, Effort, Seconds, Turn, interle
 from molora.bench.memory import bytes_a_token, copy_bytes_a_second, peak_device_bytes, peak_host_bytes
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, missing, systems_of
 from molora.engine import Engine
-from molora.loading import Quantize, load, load_base, resolve_device, resolve_quantize
+from molora.loading import load
 from molora.shapes import SHAPES
 
 PAIRS = {

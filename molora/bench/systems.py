@@ -23,6 +23,7 @@ from molora.engine import Engine
 from molora.grid import RouterGrid
 from molora.info import float_dtype
 from molora.reading import Reading
+from molora.routers import grid_of
 from molora.wrap import wrapped_linears
 
 BASE, MOLORA, RECORDED, LOOP, LORA, XLORA = "base", "molora", "molora_recorded", "loop", "lora", "xlora"
@@ -48,7 +49,7 @@ def systems_of(engine: Engine, base: Any, *, xlora: bool = False) -> Iterator[di
     `base`: the engine's base on its own. The engine's weights of the adapter serve the loop too; peft's are random,
     of the rank that MoLoRA uses for a token.
     """
-    recorded = RouterGrid.of(engine.model)
+    recorded = grid_of(engine.model)
     bare = RouterGrid([], [], (), 0, 0, recorded.uses_cache)
     models = {MOLORA: engine.model, BASE: base}
     with ExitStack() as stack:

@@ -15,9 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molora.base import load_base
 from molora.chat import CHATML
 from molora.errors import MoloraError
-from molora.loading import load, load_base
+from molora.loading import load
 
 if TYPE_CHECKING:
     from molora.engine import Engine

@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from molora.base import load_base, skeleton
 from molora.checkpoint import PARTS, fill, read_checkpoint
 from molora.config import ATTENTION_PROJECTIONS, EXPERT_PROJECTIONS
 from molora.errors import MoloraError
-from molora.loading import load_base, skeleton
 from molora.train import parse, run
 from molora.training.baselines import tell_tasks, told, weigh_evenly
 from molora.wheels import sha256_of

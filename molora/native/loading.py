@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Mxfp4Config
 
+from molora.base import Quantize, load_base, resolve_device, resolve_quantize, skeleton
 from molora.errors import MoloraError
 from molora.info import engine_info
-from molora.loading import Quantize, load_base, resolve_device, resolve_quantize, skeleton
 from molora.native import native_grid, num_shared_experts
 
 if TYPE_CHECKING:

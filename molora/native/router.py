@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from molora.config import ExpertSelection
 from molora.edits import Masks
 from molora.errors import MoloraError
 from molora.grid import Handle
 from molora.layers import Routing
+from molora.native.edited import EditedRouter
 from molora.native.hooks import on_method
 from molora.native.rules import Rule
 
@@ -83,7 +83,7 @@ class RouterMethod:
         return on_method(self._block, self.NAME, after, first=first)
 
 
-class NativeRouter:
+class NativeRouter(EditedRouter):
     """Reads a `Decision` as a `Routing`.
 
     logits: float32, as the router's product gives them, before softmax or sigmoid, bias and groups.
@@ -91,28 +91,14 @@ class NativeRouter:
     Ids are put in the order of their weights, strongest first; under an edit a slot switched off is -1 with weight 0.
     """
 
-    selection: ExpertSelection = "top_k"
-    generator: torch.Generator | None = None
-
     def __init__(self, seam: Seam, weight: Tensor, top_k: int, rule: Rule | None) -> None:
         """`weight`: of the router, [E, I]; without a `rule` only the dropping of experts is possible."""
         self._seam, self.weight, self.top_k, self.rule = seam, weight, top_k, rule
         self.num_experts = weight.shape[0]
-        self._masks: Masks | None = None
         self._known: tuple[Masks, bool] | None = None
-        self._edit: Handle | None = None
 
-    @property
-    def masks(self) -> Masks | None:
-        """An edit of the pass under way; None leaves the routing as it is."""
-        return self._masks
-
-    @masks.setter
-    def masks(self, masks: Masks | None) -> None:
-        if self._edit is not None:
-            self._edit.remove()
-        self._masks = masks
-        self._edit = None if masks is None else self._seam.listen(self._edited, first=True)
+    def _hooked(self) -> Handle:
+        return self._seam.listen(self._edited, first=True)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> Handle:
         def after(decision: Decision) -> None:

@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from molora.config import ExpertSelection
-from molora.edits import Masks, RoutingEdit
+from molora.edits import RoutingEdit
 from molora.errors import MoloraError
 from molora.grid import Handle, RouterGrid
 from molora.layers import Routing
+from molora.native.edited import EditedRouter
 from molora.native.hooks import Handles, on_method
 
 _LINEAR = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:\w+\.)*(\w+)$")
@@ -54,7 +53,7 @@ def xlora_grid(model: nn.Module) -> RouterGrid | None:
     return RouterGrid(routers, layers, projections, first.num_experts, first.top_k, uses_cache=False, refuse=refuse)
 
 
-class XLoraRouter:
+class XLoraRouter(EditedRouter):
     """The classifier as one LoRA linear meets it.
 
     logits: float32, as the classifier's last linear gives them, before temperature and softmax.
@@ -62,33 +61,19 @@ class XLoraRouter:
     own alpha / r. They sum to 1 only with `enable_softmax` and without `top_k_lora`, or with `enable_softmax_topk`.
     """
 
-    selection: ExpertSelection = "top_k"
-    generator: torch.Generator | None = None
-
     def __init__(self, tuner: Any, layer: Any) -> None:
         """`tuner`: peft's XLoraModel; `layer`: its XLoraLinearLayer."""
         self._tuner, self._layer = tuner, layer
         self._classifier: Any = tuner.internal_xlora_classifier
         self.num_experts: int = self._classifier.n_classes
         self.top_k: int = min(self._classifier.config.top_k_lora or self.num_experts, self.num_experts)
-        self._masks: Masks | None = None
-        self._edit: Handle | None = None
 
     @property
     def weight(self) -> Tensor:
         return self._classifier.layers[-1].weight
 
-    @property
-    def masks(self) -> Masks | None:
-        """An edit of the pass under way; None leaves the routing as it is."""
-        return self._masks
-
-    @masks.setter
-    def masks(self, masks: Masks | None) -> None:
-        if self._edit is not None:
-            self._edit.remove()
-        self._masks = masks
-        self._edit = None if masks is None else on_method(self._layer, _SCALINGS, self._edited, first=True)
+    def _hooked(self) -> Handle:
+        return on_method(self._layer, _SCALINGS, self._edited, first=True)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> Handle:
         logits: list[Tensor] = []

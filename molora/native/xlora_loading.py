@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.checkpoint import sha256_of
 from molora.errors import MoloraError
 from molora.hub import folder_of
 from molora.info import engine_info
-from molora.loading import Quantize, load_base, resolve_device, resolve_quantize
 from molora.native import native_grid
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ import torch
 
 from molora.atlas import run as command
 from molora.atlas.data import Atlas
+from molora.base import load_base
 from molora.checkpoint import write_checkpoint
 from molora.config import MoloraConfig
 from molora.engine import Engine
-from molora.loading import load, load_base
+from molora.loading import load
 from molora.tasks import Item
 from molora.trace import ANSWER, PROMPT
 from molora.wrap import wrap

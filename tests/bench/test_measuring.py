@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from molora.base import load_base
 from molora.bench import measuring
 from molora.bench.measuring import BATCH, CONTEXT, TURN, Effort, Turn, interleaved, ratio
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, systems_of
 from molora.engine import Engine
 from molora.layers import Router
-from molora.loading import load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
 

@@ -10,10 +10,10 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from molora import evaluate
+from molora.base import load_base
 from molora.engine import Engine
 from molora.errors import MoloraError
 from molora.evaluation import harness
-from molora.loading import load_base
 from tests.evaluation.benchmarks.made_up import make_cmb, make_cmexam, make_ple, make_promptcblue
 from tests.sources import make_pubmedqa
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from molora.base import skeleton
 from molora.config import ALL_PROJECTIONS, ATTENTION_PROJECTIONS, LoraConfig, MoloraConfig
 from molora.errors import MoloraError
 from molora.evaluation.systems import SYSTEMS, Suite, plain_rank, training_options
-from molora.loading import skeleton
 from molora.train import parse, run
 from molora.training.trainer import trained
 from molora.wrap import wrap

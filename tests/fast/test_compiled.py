@@ -18,8 +18,8 @@ from molora.fast import kernel
 from molora.fast.adapter import Experts, PlainLora
 from molora.fast.compiled import CompiledStep
 from molora.fast.plan import Plan
-from molora.grid import RouterGrid
 from molora.layers import MoloraLinear
+from molora.routers import grid_of
 from tests.fast_models import LLAMA3_ROPE, make_model, packable_model
 
 I, O, E = 24, 32, 5
@@ -189,12 +189,12 @@ EDITS = {
 @pytest.mark.parametrize("name", EDITS)
 def test_edits_agree_with_torch(name: str) -> None:
     model = packable_model("qwen2")
-    assert_agree(model, Plan.of(EDITS[name], RouterGrid.of(model)))
+    assert_agree(model, Plan.of(EDITS[name], grid_of(model)))
 
 
 def test_the_base_of_plain_lora_agrees_with_torch() -> None:
     model = packable_model(experts=1)
-    assert_agree(model, Plan.of(RoutingEdit.base(), RouterGrid.of(model)))
+    assert_agree(model, Plan.of(RoutingEdit.base(), grid_of(model)))
 
 
 def test_agrees_beyond_the_first_room_of_the_cache() -> None:

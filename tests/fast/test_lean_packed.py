@@ -13,8 +13,8 @@ from molora import fast
 from molora.engine import Engine
 from molora.fast.head import head_product
 from molora.fast.product import product
-from molora.grid import RouterGrid
 from molora.info import engine_info
+from molora.routers import grid_of
 from molora.trace import PROMPT
 from molora.wrap import wrapped_linears
 from tests.fast_models import TOKENIZER, make_model, on_grid, packable_model, plain_reading_of, reading_of
@@ -82,9 +82,9 @@ def test_whether_a_model_packs_is_told_before_it_does() -> None:
 def test_people_are_told_of_the_four_bits() -> None:
     model = packable_model()
     given: dict[str, Any] = {"model": "m", "base": "b", "adapter_sha256": "", "quantization": "none", "device": "cpu"}
-    assert engine_info(model, grid=RouterGrid.of(model), **given).precision == "float32"
+    assert engine_info(model, grid=grid_of(model), **given).precision == "float32"
     fast.allow_packing(model)
-    info = engine_info(model, grid=RouterGrid.of(model), **given)
+    info = engine_info(model, grid=grid_of(model), **given)
     assert info.precision in ("float32, decode in 4 bits", "bfloat16, decode in 4 bits"), "as the CPU is"
     trace = Engine(model, TOKENIZER, info).trace_text("a")
     assert trace.meta["precision"] == info.precision

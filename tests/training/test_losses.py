@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from molora.base import load_base
 from molora.config import MoloraConfig
 from molora.layers import Router, Routing
-from molora.loading import load_base
 from molora.training.examples import IGNORED, Example, collate
 from molora.training.losses import answer_loss, balance_loss, routings
 from molora.wrap import wrap

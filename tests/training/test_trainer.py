@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from molora.base import load_base
 from molora.config import MoloraConfig
-from molora.loading import load_base
 from molora.training.trainer import last_complete, trained
 from molora.wrap import wrap
 
