@@ -52,9 +52,13 @@ class EngineInfo:
 
     @property
     def precision(self) -> str:
-        """Of the base's weights, as people call it: "NF4", "int8", or the dtype; of decode too where it differs."""
-        name = {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.prompt_dtype or self.dtype)
-        return f"{name}, decode in 4 bits" if self.decodes_in_4bit else name
+        """Of the base, as people call it; of decode too where it differs."""
+        return f"{self.weights}, decode in 4 bits" if self.decodes_in_4bit else self.weights
+
+    @property
+    def weights(self) -> str:
+        """How the base's weights are read: "NF4", "int8", or a dtype; decode may differ."""
+        return {"4bit": "NF4", "8bit": "int8"}.get(self.quantization, self.prompt_dtype or self.dtype)
 
 
 def engine_info(

@@ -36,7 +36,8 @@ def _head(info: EngineInfo, reason: str | None) -> str:
     else:
         layers = tn("{n} layer", "{n} layers", info.num_layers)
     experts = t("{experts} experts, top-{k}", experts=info.num_experts, k=info.top_k)
-    chips = [info.model, info.precision, info.device, experts]
+    precision = t("{weights}, decode in 4 bits", weights=info.weights) if info.decodes_in_4bit else info.precision
+    chips = [info.model, precision, info.device, experts]
     if info.num_shared_experts:
         chips.append(t("{count} shared, always on", count=info.num_shared_experts))
     chips.append(layers if len(info.projections) == 1 else f"{layers} × {len(info.projections)}")
