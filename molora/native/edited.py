@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 
 from molora.config import ExpertSelection
@@ -9,7 +11,7 @@ from molora.edits import Masks
 from molora.grid import Handle
 
 
-class EditedRouter:
+class EditedRouter(ABC):
     """Subclasses say in `_hooked` where the edit is made."""
 
     selection: ExpertSelection = "top_k"
@@ -29,6 +31,6 @@ class EditedRouter:
         self._masks = masks
         self._edit = None if masks is None else self._hooked()
 
+    @abstractmethod
     def _hooked(self) -> Handle:
         """Puts the edit before whatever else listens."""
-        raise NotImplementedError
