@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from molora.highest import highest
 from molora.text import TokenText
 from molora.trace import RoutingTrace
 
@@ -27,8 +28,8 @@ def likeliest(logits: Tensor) -> Tensor:
     2**24 as it is, both can come to the host in one copy with other numbers.
     """
     scores = logits.float()  # [R, V]
-    top = scores.topk(min(CANDIDATES, scores.shape[-1]), dim=-1)  # [R, C]
-    return torch.stack([top.indices.float(), scores.softmax(dim=-1).gather(-1, top.indices)])
+    _, ids = highest(scores, min(CANDIDATES, scores.shape[-1]))  # [R, C]
+    return torch.stack([ids.float(), scores.softmax(dim=-1).gather(-1, ids)])
 
 
 class Likeliest:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molora.fast.product import BLOCK, Product, bias_of, on_grid, pack4, packable, product
+from molora.highest import highest
 
 _EXACT = 128
 """Best tokens whose logits are computed anew from the weights themselves; the rest are right to three digits or so."""
@@ -37,7 +38,7 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
     def multiply(x: Tensor) -> Tensor:
         halves = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales)  # [1, 2*V]
         logits = halves.view(2, -1).sum(0, keepdim=True, dtype=torch.float32)  # [1, V]
-        best = logits[0].topk(_EXACT, sorted=False).indices  # [128]
+        best = highest(logits, _EXACT)[1][0]  # [128]
         logits[0, best] = F.linear(x, head.weight[best])[0]
         return logits
 
