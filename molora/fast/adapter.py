@@ -48,7 +48,7 @@ class PlainLora:
     @property
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """A [P*R, I] and B [P*R, P*O] as compiled code takes them."""
-        return _array(self._a), _array(self._b)
+        return numbers(self._a), numbers(self._b)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
@@ -86,7 +86,7 @@ class Experts:
         them."""
         axes = self._p, self._e, self._r, -1
         router, bias = self._router.view(self._p, self._e, -1).numpy(), self._bias.view(self._p, self._e).numpy()
-        return router, bias, _array(self._a).reshape(axes), _array(self._b).reshape(axes), float(self._scaling)
+        return router, bias, numbers(self._a).reshape(axes), numbers(self._b).reshape(axes), float(self._scaling)
 
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""
@@ -107,20 +107,23 @@ class Experts:
     def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None) -> Picked:
         """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; and which they were."""
         p, e, r = self._p, self._e, self._r
-        logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
-        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
         dtype = parts[0].dtype
         a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
-        h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
-        h = gated(h, ids, weights * self._scaling).view(-1, p, e * r)  # [N, P, E*R]
+        h, picked = self.routed(x, F.linear(x.to(dtype), a).view(-1, p, e, r), masks)  # [N, P, E, R]
         for number, y in enumerate(parts):
-            y.addmm_(h[:, number], b[number])
-        return Picked(logits, ids, weights)
+            y.addmm_(h[:, number].flatten(1), b[number])
+        return picked
+
+    def routed(self, x: Tensor, h: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
+        """What the A's gave for x, h [N, P, E, R], with the gates on it, maybe in place; and what routers decided."""
+        logits = F.linear(x.float(), self._router, self._bias).view(-1, self._p, self._e)  # [N, P, E]
+        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
+        return gated(h, ids, weights * self._scaling), Picked(logits, ids, weights)
 
 
-def _array(weight: Tensor) -> NDArray[Any]:
+def numbers(tensor: Tensor) -> NDArray[Any]:
     """float32, or the bits of bfloat16, which numpy does not know."""
-    return (weight.view(torch.uint16) if weight.dtype == torch.bfloat16 else weight).numpy()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _narrow(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One token's way through a base in 4 bits on a CPU: torch's packed products, and compiled code between them.
+"""The way through a base in 4 bits on a CPU: torch's packed products, and compiled code between them.
 
 Axes: see `kernel.py`; L layers, V vocabulary.
 """
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from molora.fast.adapter import Picked
-from molora.fast.kernel import adapted, gated, normed, turned
-from molora.fast.plan import Plan
+from molora.edits import Masks
+from molora.fast.adapter import Experts, Picked, numbers
+from molora.fast.kernel import adapted, gated, normed, routed, turned
+from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
 from molora.fast.step import Layer, Site, Step, attention
 from molora.fast.step import normed as norm_of
@@ -56,8 +57,7 @@ class _Linears:
         self._lora = site.lora.arrays if site.lora else self._no_lora
         self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
-        self._unedited = np.zeros((self.routers, 4, self.sizes[0]), np.float32)
-        self._unedited[:, [1, 3]] = 1  # all kept, at their own sharpness
+        self._unedited = unedited(self.routers, self.sizes[0])
 
     def __call__(
         self, x: _Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
@@ -80,8 +80,36 @@ class _Layer(NamedTuple):
     down: _Linears
 
 
+class CompiledExperts(Experts):
+    """The same as `Experts`; where products with many tokens are in bfloat16, routers and gates are compiled."""
+
+    @cached_property
+    def _routers(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+        """Routers [P, E, I], their bias [P, E], and the scaling."""
+        router, bias, _, _, scaling = self.arrays
+        return router, bias, scaling
+
+    def routed(self, x: Tensor, h: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
+        if h.dtype != torch.bfloat16:
+            return super().routed(x, h, masks)
+        p, e, k = self.sizes
+        rows = np.empty((len(x), p, e + 2 * k), np.float32)
+        routed(numbers(x), numbers(h), *self._routers, unedited(p, e) if masks is None else masks_array(masks), rows)
+        return h, Picked(*torch.from_numpy(rows).split([e, k, k], dim=-1))
+
+
+def unedited(routers: int, experts: int) -> NDArray[np.float32]:
+    """Masks [P, 4, E] that change nothing."""
+    masks = np.zeros((routers, 4, experts), np.float32)
+    masks[:, [1, 3]] = 1  # all kept, at their own sharpness
+    return masks
+
+
 class CompiledStep(Step):
-    """The same as `Step`, whose way it keeps to for prompts, and where a weight turns out to have more than 4 bits."""
+    """The same as `Step`, whose way it keeps to for prompts, but for the routing, and where a weight turns out to have
+    more than 4 bits."""
+
+    _experts = CompiledExperts
 
     @cached_property
     def _compiled(self) -> list[_Layer] | None:

@@ -199,6 +199,35 @@ def adapted(
 
 
 @_kept
+def routed(
+    x: Narrow, h: NDArray[np.uint16], router: Floats, bias: Floats, scaling: float, masks: Floats, rows: Floats
+) -> None:
+    """Many tokens x [N, I] through their routers; then what their A's gave, h [N, P, E, R] in bfloat16, takes the gates
+    in place: its weight for an expert that is picked, 0 for the others, even where they overflow.
+
+    router [P, E, I], its bias [P, E], masks and rows, here [N, P, E+2K], as in `adapted`.
+    """
+    count, top_k = bias.shape[1], (rows.shape[2] - bias.shape[1]) // 2
+    read, gates = np.empty(x.shape[1], np.float32), np.empty(count, np.float32)  # [I], [E]
+    for n in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            read[i] = _wide(x[n, i])
+        for p in range(bias.shape[0]):
+            row = rows[n, p]
+            _product(router[p], read, row)
+            for e in range(count):
+                row[e] += bias[p, e]
+                gates[e] = 0
+            _pick(row, masks[p], top_k)
+            for k in range(count, count + top_k):
+                if row[k] >= 0:
+                    gates[int(row[k])] = _wide(_half(row[k + top_k] * scaling))
+            for e in range(count):
+                for r in range(h.shape[3]):
+                    h[n, p, e, r] = _half(_wide(h[n, p, e, r]) * gates[e]) if gates[e] != 0 else 0
+
+
+@_kept
 def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> None:
     """RMSNorm of x [I] in float32, and the same in bfloat16."""
     size = weight.shape[0]

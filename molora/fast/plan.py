@@ -29,8 +29,8 @@ class Plan:
 
     @cached_property
     def arrays(self) -> dict[int, tuple[NDArray[Any], NDArray[Any]]]:
-        """The masks as compiled code takes them: offset, kept (1 or 0), shift and sharpness [P, 4, E]."""
-        return {layer: (_array(first), _array(second)) for layer, (first, second) in self.masks.items()}
+        """The masks as compiled code takes them."""
+        return {layer: (masks_array(first), masks_array(second)) for layer, (first, second) in self.masks.items()}
 
     @classmethod
     def of(cls, edit: RoutingEdit | None, grid: RouterGrid) -> Plan:
@@ -46,6 +46,7 @@ class Plan:
         return cls(masks, not edit.switches_off("attention"), not edit.switches_off("experts"))
 
 
-def _array(masks: Masks) -> NDArray[Any]:
+def masks_array(masks: Masks) -> NDArray[Any]:
+    """Offset, kept (1 or 0), shift and sharpness [P, 4, E]."""
     sharpness = torch.as_tensor(masks.sharpness).expand_as(masks.shift)
     return torch.stack([masks.offset, masks.kept.float(), masks.shift, sharpness], dim=1).numpy()

@@ -27,12 +27,14 @@ from molora.layers import MoloraLinear
 class Site:
     """Linears that read the same input: the base's product, and what their adapters add."""
 
-    def __init__(self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool, dtype: torch.dtype, experts: type[Experts]
+    ) -> None:
         """`dtype`: of the products with many tokens."""
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
         self.linears, self._pack, self._dtype = plain, pack, dtype
-        self.experts = Experts(wrapped) if wrapped and wrapped[0].router is not None else None
+        self.experts = experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self.lora = PlainLora(wrapped) if wrapped and self.experts is None else None
 
     @cached_property
@@ -109,6 +111,8 @@ class Layer(NamedTuple):
 class Step:
     """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
 
+    _experts: type[Experts] = Experts
+
     def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
         """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more;
         `prompt_dtype`: of products with many tokens, None: as the model is."""
@@ -118,7 +122,7 @@ class Step:
         self._size, self._scale = attention.head_dim, attention.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
         self._lm_head, self._pack = model.lm_head, pack
-        how = pack, prompt_dtype or self._embedding.dtype
+        how = pack, prompt_dtype or self._embedding.dtype, self._experts
         self.layers = [
             Layer(
                 layer.input_layernorm,

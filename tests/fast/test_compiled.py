@@ -16,7 +16,7 @@ from molora.config import LoraConfig
 from molora.edits import Masks, RoutingEdit
 from molora.fast import kernel
 from molora.fast.adapter import Experts, PlainLora
-from molora.fast.compiled import CompiledStep
+from molora.fast.compiled import CompiledExperts, CompiledStep
 from molora.fast.plan import Plan
 from molora.layers import MoloraLinear
 from molora.routers import grid_of
@@ -92,6 +92,26 @@ def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: boo
     assert_equal(logits, picked.logits)
     assert_equal(weights, picked.weights)
     assert ids.tolist() == picked.expert_ids.tolist()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("count", "rank", "top_k"), [(2, 8, 2), (1, 6, 1), (3, 1, 5)])
+@torch.inference_mode()
+def test_routing_of_many_tokens_agrees_with_torch(
+    count: int, rank: int, top_k: int, dtype: torch.dtype, edited: bool
+) -> None:
+    made = linears(count, rank, top_k)
+    masks = some_masks(count) if edited else None
+    x, h = torch.randn(9, I).to(dtype), torch.randn(9, count, E, rank).bfloat16()
+    h[:, :, 1] = torch.inf  # an expert that the edit switches off
+    expected, plain = Experts(made).routed(x, h.clone(), masks)
+    given, picked = CompiledExperts(made).routed(x, h.clone(), masks)
+    assert_equal(picked.logits, plain.logits)
+    assert_equal(picked.weights, plain.weights)
+    assert picked.expert_ids.tolist() == plain.expert_ids.tolist()
+    torch.testing.assert_close(given, expected, rtol=1e-2, atol=0)  # torch rounds the gates, too
+    assert not edited or given[:, 0].isfinite().all()
 
 
 @pytest.mark.parametrize("coarse", [False, True])
