@@ -17,10 +17,11 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, numbers
+from molora.fast.attention import attention
 from molora.fast.kernel import adapted, gated, normed, routed, turned
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
-from molora.fast.step import Layer, Site, Step, attention
+from molora.fast.step import Layer, Site, Step
 from molora.fast.step import normed as norm_of
 
 _NO_ROWS = np.empty((0, 0), np.float32)

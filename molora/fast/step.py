@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, PlainLora
+from molora.fast.attention import attention, attention_of_many
 from molora.fast.cache import GrowingLayer
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
@@ -122,7 +123,8 @@ class Step:
         self._size, self._scale = attention.head_dim, attention.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
         self._lm_head, self._pack = model.lm_head, pack
-        how = pack, prompt_dtype or self._embedding.dtype, self._experts
+        self._dtype = prompt_dtype or self._embedding.dtype
+        how = pack, self._dtype, self._experts
         self.layers = [
             Layer(
                 layer.input_layernorm,
@@ -166,11 +168,10 @@ class Step:
         count = len(tokens)
         cos, sin = self._angles(x, torch.arange(past, past + count, device=x.device))  # [N, D]
         turn = cos[:, None], sin[:, None]  # [N, 1, D]
-        seen_by = x.new_ones(count, past + count, dtype=torch.bool).tril(past) if past else None  # [N, T]
         seen: list[Picked] = []
         for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, normed(layer.norm, x), turn, seen_by, kept, plan.attention)
+            x = x + self._attend_many(layer, normed(layer.norm, x), turn, kept, plan.attention)
             gate, up = _halves(layer.gate_up.many(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen))
             x = x + layer.down.many(F.silu(gate).mul_(up), masks[1], plan.mlp, seen)[0]
         return F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
@@ -180,7 +181,6 @@ class Step:
         layer: Layer,
         x: Tensor,
         turn: tuple[Tensor, Tensor],
-        seen_by: Tensor | None,
         kept: GrowingLayer,
         lora: bool,
     ) -> Tensor:
@@ -190,10 +190,8 @@ class Step:
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))
         keys, values = kept.update(keys, values)  # [1, G, T, D]
-        y = F.scaled_dot_product_attention(
-            query, keys, values, seen_by, is_causal=seen_by is None, scale=self._scale, enable_gqa=heads != groups
-        )  # [1, H, N, D]
-        return layer.out.many(y[0].transpose(0, 1).flatten(1), None, lora, [])[0]
+        y = attention_of_many(query[0], keys[0], values[0], self._scale, self._dtype)  # [H, N, D]
+        return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
 
     def _attend(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
@@ -216,11 +214,6 @@ class Step:
         sign = torch.ones_like(sin[0, :1])  # [1, D]
         sign[:, : self._size // 2] = -1
         return cos[0], sin[0] * sign
-
-
-def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """What one token's queries [1, G, H/G, D] attend to in all keys and values so far [1, G, T, D]."""
-    return F.scaled_dot_product_attention(query, keys, values, scale=scale)
 
 
 def _whole(parts: list[Tensor]) -> Tensor:
