@@ -78,21 +78,27 @@ def answers(
 ) -> tuple[dict[str, list[str]], Size]:
     """task -> a system's answers, and its size. The system is opened only if some of that is not kept yet."""
     kept = Kept(work)
-    fingerprint = systems.fingerprint(name)
-    weights = {} if fingerprint is None else {"weights": fingerprint}
-    fresh = {task.name: weights | {"items": digest(task, items[task.name])} for task in tasks}
-    found = {task.name: kept.read(f"{name}/{task.name}", fresh[task.name]) for task in tasks}
-    known_size = kept.read(name, weights)
-    if known_size is None or None in found.values():
-        system = systems.open(name)
-        known_size = {**weights, **size_of(system.model)._asdict()}
-        kept.write(name, known_size)
+    digests = {task.name: digest(task, items[task.name]) for task in tasks}
+
+    def look_up() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+        """What tells the system's weights, each task's answers or None, and the system's size or None."""
+        fingerprint = systems.fingerprint(name)
+        weights = {} if fingerprint is None else {"weights": fingerprint}
+        found = {task: kept.read(f"{name}/{task}", weights | {"items": of}) for task, of in digests.items()}
+        return weights, found, kept.read(name, weights)
+
+    weights, found, size = look_up()
+    if size is None or None in found.values():
+        system = systems.open(name)  # which may train it: only then it has weights to tell
+        weights, found, _ = look_up()
+        size = {**weights, **size_of(system.model)._asdict()}
+        kept.write(name, size)
         for task in tqdm([task for task in tasks if found[task.name] is None], desc=name, unit="task"):
             said = predict(system, task, items[task.name], batch_size)
-            found[task.name] = fresh[task.name] | {"predictions": said}
-            kept.write(f"{name}/{task.name}", found[task.name] or {})
+            found[task.name] = weights | {"items": digests[task.name], "predictions": said}
+            kept.write(f"{name}/{task.name}", found[task.name])
     said_of = {task: record["predictions"] for task, record in found.items() if record}
-    return said_of, Size(known_size["trained"], known_size["total"])
+    return said_of, Size(size["trained"], size["total"])
 
 
 def digest(task: Task, items: Sequence[Item]) -> str:

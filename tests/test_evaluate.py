@@ -100,6 +100,17 @@ def test_interrupted_it_goes_on_with_what_is_missing(
     assert asked[3:] == [("molora", "pubmedqa"), ("molora", "mts_section")]
 
 
+def test_answers_of_a_system_that_was_trained_for_them_are_kept_as_its_own(engine: Engine, data: Path) -> None:
+    class Untrained(Opened):
+        def fingerprint(self, name: str) -> str | None:
+            return f"weights of {name}" if name in self.names else None
+
+    opened = Untrained(engine)
+    run(parse(arguments(data)), opened)
+    run(parse(arguments(data)), opened)
+    assert opened.names == ["base", "molora"], "once each"
+
+
 def test_other_items_and_other_weights_are_answered_anew(engine: Engine, data: Path) -> None:
     run(parse(arguments(data)), Opened(engine))
     for more, checksum, expected in (
