@@ -39,7 +39,7 @@ class Likeliest:
         """`capacity`: the most tokens of the request."""
         self._ids = np.full((capacity, CANDIDATES), -1, np.int32)
         self._probabilities = np.zeros((capacity, CANDIDATES), np.float32)
-        self._tokenizer, self._text = tokenizer, dict[str, str]()
+        self._pieces, self._text = TokenText(tokenizer), dict[str, str]()
         self._any = False
 
     def keep(self, rows: Sequence[int], found: NDArray[np.float32]) -> None:
@@ -49,7 +49,7 @@ class Likeliest:
         self._ids[rows, at], self._probabilities[rows, at] = ids, found[1]
         for token_id in ids.ravel().tolist():
             if (name := str(token_id)) not in self._text:
-                self._text[name] = TokenText(self._tokenizer).inner(token_id)
+                self._text[name] = self._pieces.inner(token_id)
 
     def fill(self, trace: RoutingTrace) -> None:
         """Gives the trace of all rows so far its candidates, without copying them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 _CUT = "\ufffd"
@@ -37,8 +38,14 @@ class TokenText:
 
     def inner(self, token_id: int) -> str:
         """What a token adds inside a text, wherever that is; "" for one that is only a part of a character."""
-        before = self._tokenizer.encode("a", add_special_tokens=False)  # for tokenizers that drop a leading space
-        return self._decode([*before, token_id])[len(self._decode(before)) :].replace(_CUT, "")
+        before, length = self._before
+        return self._decode([*before, token_id])[length:].replace(_CUT, "")
+
+    @cached_property
+    def _before(self) -> tuple[list[int], int]:
+        """Tokens to stand before another, for tokenizers that drop a leading space, and the length of their text."""
+        ids = self._tokenizer.encode("a", add_special_tokens=False)
+        return ids, len(self._decode(ids))
 
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
