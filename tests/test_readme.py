@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from molora.bench.report import section
+from molora.evaluation.harness import table
 from molora.report import replaced
 from molora.tasks import TASKS
 from molora.tasks.task import Family
@@ -78,3 +79,10 @@ def test_what_it_says_of_speed_is_in_the_committed_results() -> None:
     reports = [json.loads(path.read_text()) for path in sorted((ROOT / "assets").glob("bench*.json"))]
     assert reports, "python -m molora.bench writes them"
     assert replaced(README, "speed", section(reports)) == README
+
+
+def test_what_it_says_of_pubmedqa_is_in_the_committed_results() -> None:
+    report = json.loads((ROOT / "assets/pubmedqa.json").read_text())
+    assert replaced(README, "pubmedqa", table(report)) == README
+    assert report["molora"]["tasks"]["pubmedqa_local"]["questions"] == 500
+    assert report["molora"]["limit"] is None
