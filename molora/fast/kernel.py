@@ -1,4 +1,5 @@
-"""The pieces of one token's way through a decoder on a CPU, compiled; `compiled.py` puts them together.
+"""The pieces of one token's way through a decoder on a CPU, and the routing of many, compiled; `compiled.py` puts them
+together.
 
 As torch's own functions they are a thousand small calls a token, which cost more than their arithmetic. Compiled with
 numba, which needs no compiler on the user's machine; its code is kept on disk.
@@ -6,7 +7,7 @@ numba, which needs no compiler on the user's machine; its code is kept on disk.
 Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
 longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
 
-Axes: P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H heads, G key
+Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H heads, G key
 heads, D size of a head.
 """
 
