@@ -7,8 +7,8 @@ numba, which needs no compiler on the user's machine; its code is kept on disk.
 Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
 longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
 
-Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H heads, G key
-heads, D size of a head.
+Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H
+heads, G key heads, D size of a head.
 """
 
 from __future__ import annotations
