@@ -13,7 +13,7 @@ import torch
 from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
-from molora.fast.step import attention
+from molora.fast.attention import attention
 from molora.reading import PREFILL_CHUNK
 from molora.routers import grid_of
 from molora.trace import ANSWER, PROMPT
