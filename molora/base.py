@@ -100,7 +100,7 @@ def _quantization(quantize: str, compute: torch.dtype) -> BitsAndBytesConfig | N
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bitcompute_dtype=compute,
+            bnb_4bit_compute_dtype=compute,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if quantize == "8bit" else None
 

@@ -57,6 +57,11 @@ def test_quantized_on_the_cpu_answers_and_stays_near(checkpoint: Path, quantize:
     assert 0 < difference < 0.3, "quantized: not the same, but close"
 
 
+def test_4_bits_are_computed_in_the_dtype_of_the_rest(base: Path) -> None:
+    model, _ = load_base(str(base), "4bit", "cpu", dtype=torch.bfloat16)  # on a GPU the default; bitsandbytes' is fp32
+    assert model.model.layers[0].mlp.gate_proj.compute_dtype == torch.bfloat16
+
+
 def test_base_given_by_hand_wins_over_the_one_named(tmp_path: Path, base: Path) -> None:
     folder = make_checkpoint(tmp_path, base, adapter_config={"base_model_name_or_path": "/gone/away"})
     with pytest.raises(MoloraError, match=r"names its base '/gone/away'.*Say which base it was trained on with --base"):
