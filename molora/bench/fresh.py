@@ -38,25 +38,29 @@ def first_token_seconds(engine: Any) -> float:
 
 def main() -> int:
     from molora.base import Quantize
-    from molora.bench.memory import peak_device_bytes, peak_host_bytes
+    from molora.bench.memory import peak_device_bytes, peak_host_bytes, private_bytes_gained, weights_on_host
     from molora.errors import MoloraError
     from molora.loading import load
 
     model, base, quantize, device = sys.argv[1:]
     before, started = peak_host_bytes(), time.perf_counter()
     try:
-        engine = load(model, base or None, cast(Quantize, quantize), device)
+        with private_bytes_gained() as gained:
+            engine = load(model, base or None, cast(Quantize, quantize), device)
+            loaded = time.perf_counter() - started
     except MoloraError as error:
         print(error, file=sys.stderr)
         return 1
-    loaded = time.perf_counter() - started
-    loading = peak_host_bytes()
+    loading, private = peak_host_bytes(), gained()
     first = first_token_seconds(engine)
     found = {
         "load_seconds": round(loaded, 2),
         "first_token_seconds": round(first, 3),
         "peak_host_bytes_before_loading": before,
         "peak_host_bytes_loading": loading,
+        "loading_bytes_beyond_weights": None
+        if private is None
+        else max(0, private - weights_on_host(engine.model)),  # below 0: some weights still lie in their file
         "peak_host_bytes": peak_host_bytes(),
         "peak_device_bytes": peak_device_bytes(),
     }

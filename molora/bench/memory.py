@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,53 @@ from molora.wrap import wrapped_linears
 def peak_host_bytes() -> int:
     """The most memory this process ever held (resident set). Linux counts it anew for each program; elsewhere what
     `getrusage` says."""
+    held = _status("VmHWM")
+    if held is not None:
+        return held
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@contextmanager
+def private_bytes_gained() -> Iterator[Callable[[], int | None]]:
+    """What is yielded tells the most private memory that this process held since, above what it held before.
+
+    Private is what no file backs. A mapped file's pages do not count: the system drops them when others need the room,
+    and loading maps all shards at once. Looked at every 2 ms; None where the system does not tell it (Linux does).
+    """
+    before = most = _status("RssAnon") or 0
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.002):
+            most = max(most, _status("RssAnon") or 0)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: most - before if before else None
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def weights_on_host(model: nn.Module) -> int:
+    """Bytes of all weights that lie in the host's memory; what two names share counts once."""
+    tensors = [*model.parameters(), *model.buffers()]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in tensors if one.device.type == "cpu"}
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def _status(field: str) -> int | None:
+    """Bytes that Linux tells of this process under the name; None elsewhere."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")))
     except (OSError, StopIteration):
-        import resource
-        import sys
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return None
 
 
 def peak_device_bytes() -> int | None:

@@ -79,6 +79,8 @@ def _memory(report: dict[str, Any]) -> str:
     for key, words in (("peak_host_bytes", "host"), ("peak_device_bytes", "device")):
         if report.get(key):
             said.append(f"at most {report[key] / 2**30:.2f} GiB on the {words}")
+    if report.get("loading_bytes_beyond_weights"):
+        said.append(f"loading held {report['loading_bytes_beyond_weights'] / 2**20:.0f} MiB beside the weights")
     bandwidth = report["bandwidth"]
     if bandwidth["share"]:
         said.append(
