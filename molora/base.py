@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from accelerate.hooks import remove_hook_from_module
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -58,6 +59,8 @@ def load_base(
         ) from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise MoloraError(f"The base model {base} cannot be loaded: {error}") from error
+    if not several:  # accelerate may have hung hooks on it that move what is there already
+        remove_hook_from_module(model, recurse=True)
     if quantize == "auto":
         fast.allow_packing(model)
     if packed:  # transformers leaves the rest of such a base in the dtype it was saved in

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
+import bitsandbytes as bnb
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,27 @@ def packable_model(kind: str = "llama", **config: Any) -> Any:
         if name.endswith("proj.weight") or name.endswith("base_layer.weight"):
             weight.data = on_grid(weight.data, 16)
     return model
+
+
+def pack_base(model: Any, kind: Literal["nf4", "int8"]) -> Any:
+    """The same model with its base packed by bitsandbytes, all but the head."""
+    for parent in list(model.modules()):
+        for name, linear in list(parent.named_children()):
+            if type(linear) is nn.Linear and name != "lm_head":
+                setattr(parent, name, packed(linear, kind))
+    return model.eval()
+
+
+def packed(linear: nn.Linear, kind: Literal["nf4", "int8"]) -> nn.Linear:
+    """Of bitsandbytes; loading it onto a device packs its weights."""
+    sizes, bias = (linear.in_features, linear.out_features), linear.bias is not None
+    made: nn.Linear = (
+        bnb.nn.Linear4bit(*sizes, bias, compute_dtype=linear.weight.dtype, quant_type="nf4")
+        if kind == "nf4"
+        else bnb.nn.Linear8bitLt(*sizes, bias, has_fp16_weights=False)
+    )
+    made.load_state_dict(linear.state_dict())
+    return made.to(linear.weight.device).requires_grad_(False)
 
 
 def reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:

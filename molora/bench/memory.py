@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from molora import fast
+from molora.fast.product import weight_bytes
 from molora.wrap import wrapped_linears
 
 
@@ -96,18 +97,7 @@ def bytes_a_token(model: nn.Module) -> int:
         if id(one) in seen or (id(one) in embedding and id(one) != tied):
             continue
         seen.add(id(one))
-        total += int(_bytes(one) * picked.get(id(one), 1.0))
-    return total
-
-
-def _bytes(weight: Any) -> int:
-    """With the scales of bitsandbytes' blocks: 4 bits are 4.127 a weight under double quantization."""
-    total: int = weight.numel() * weight.element_size()
-    state = getattr(weight, "quant_state", None)
-    if state is not None:
-        total += state.absmax.numel() * state.absmax.element_size()
-        if state.nested:
-            total += state.state2.absmax.numel() * state.state2.absmax.element_size()
+        total += int(weight_bytes(one) * picked.get(id(one), 1.0))
     return total
 
 

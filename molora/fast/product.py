@@ -6,7 +6,7 @@ Axes: O out_features of all of them, I in_features, G blocks of 32 weights along
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,13 @@ class Product(NamedTuple):
 
 
 def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
-    """`pack`: in 4 bits, if the weights lie on a grid of 16 levels a block, as those of a Q4_1 or Q4_0 file do."""
+    """`pack`: in 4 bits, if the weights lie on a grid of 16 levels a block, as those of a Q4_1 or Q4_0 file do.
+
+    Linears of bitsandbytes are asked themselves.
+    """
+    if not all(map(is_plain, linears)):
+        nbytes = sum(weight_bytes(one) for linear in linears for one in linear.parameters())
+        return Product(lambda x: torch.cat([linear(x) for linear in linears], dim=-1), nbytes)
     if pack and (packed := _packed(linears)) is not None:
         return packed
     weights = [(linear.weight, bias_of(linear)) for linear in linears]
@@ -59,9 +65,14 @@ def product(linears: Sequence[nn.Linear], pack: bool) -> Product:
     return Product(lambda x: torch.cat([F.linear(x, *each) for each in weights], dim=-1), nbytes)
 
 
+def is_plain(linear: nn.Linear) -> bool:
+    """Whether its weight is what it multiplies by; those of bitsandbytes unpack it."""
+    return type(linear) is nn.Linear
+
+
 def seems_packable(linear: nn.Linear) -> bool:
     """What the first rows say, which is all that is to say of nearly every weight: a few milliseconds for a model."""
-    return packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) is not None
+    return is_plain(linear) and packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) is not None
 
 
 def packable(weight: Tensor) -> bool:
@@ -80,6 +91,17 @@ def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
     """Whether blocks [O, G, 32] are level * scale + low [O, G, 1], but for float32's own rounding."""
     worst = torch.addcmul(low, levels, scale).sub_(blocks).abs_().amax()
     return bool(worst <= 1e-4 * scale.mean())
+
+
+def weight_bytes(weight: Any) -> int:
+    """With the scales of bitsandbytes' blocks: 4 bits are 4.127 a weight under double quantization."""
+    total: int = weight.numel() * weight.element_size()
+    state = getattr(weight, "quant_state", None)
+    if state is not None:
+        total += state.absmax.numel() * state.absmax.element_size()
+        if state.nested:
+            total += state.state2.absmax.numel() * state.state2.absmax.element_size()
+    return total
 
 
 def bias_of(linear: nn.Linear) -> Tensor | None:

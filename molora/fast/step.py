@@ -21,7 +21,7 @@ from molora.fast.attention import attention, attention_of_many
 from molora.fast.cache import GrowingLayer
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
-from molora.fast.product import Product, bias_of, biases_of, product
+from molora.fast.product import Product, bias_of, biases_of, is_plain, product
 from molora.layers import MoloraLinear
 
 
@@ -35,6 +35,7 @@ class Site:
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
         self.linears, self._pack, self._dtype = plain, pack, dtype
+        self._plain = all(map(is_plain, plain))
         self.experts = experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self.lora = PlainLora(wrapped) if wrapped and self.experts is None else None
 
@@ -63,16 +64,21 @@ class Site:
         read = x.to(self._dtype)
         if self.experts is None and self._copies:
             return [F.linear(read, *(self._merged if lora else self._joined))]
-        parts = [F.linear(read, *each) for each in self._weights]
+        parts = self._parts(read)
         if self.experts is not None:
             seen.append(self.experts.add_many(x, parts, masks))
         elif self.lora is not None and lora:
             parts = [self.lora.add(read, torch.cat(parts, dim=-1))]
         return parts
 
+    def _parts(self, read: Tensor) -> list[Tensor]:
+        if not self._plain:
+            return [linear(read) for linear in self.linears]
+        return [F.linear(read, *each) for each in self._weights]
+
     @property
     def _copies(self) -> bool:
-        return self._dtype != self.linears[0].weight.dtype
+        return self._plain and self._dtype != self.linears[0].weight.dtype
 
     @cached_property
     def _weights(self) -> list[tuple[Tensor, Tensor | None]]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
-from molora.fast.product import seems_packable
+from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
 
@@ -65,21 +65,24 @@ def _multiplies_bfloat16() -> bool:
 def fits(model: Any) -> bool:
     """Whether the lean pass computes what this model's modules do.
 
-    It does for decoders of the kinds above with full attention, on one device and in one dtype, with plain linears
-    whose adapters, if any, are alike where they read the same input. It draws no experts, and runs no hooks: those on
-    routers see conversations read together alone, and any other hook keeps the model to its modules.
+    It does for decoders of the kinds above with full attention, on one device and in one dtype but for what
+    bitsandbytes packed, whose linears and their adapters, if any, are alike where they read the same input. It draws
+    no experts, and runs no hooks: those on routers see conversations read together alone, and any other hook keeps
+    the model to its modules.
     """
     if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(model):
         return False
     if model.config.rope_parameters["rope_type"] not in _ROTARY or model.config.hidden_act != "silu":
         return False
-    kinds = {
-        (weight.device, weight.dtype)
+    dtypes = {
+        weight.dtype
         for module in model.modules()
         if not isinstance(module, Router)  # routers are float32 whatever the model is
         for weight in module.parameters(recurse=False)
+        if weight.is_floating_point()  # packed weights are not
     }
-    if len(kinds) != 1 or type(model.lm_head) is not nn.Linear:
+    devices = {weight.device for weight in model.parameters()}
+    if len(dtypes) != 1 or len(devices) != 1 or not is_plain(model.lm_head):
         return False
     return all(_alike(linears) for layer in model.model.layers for linears in _sites(layer))
 
@@ -128,7 +131,12 @@ def _sites(layer: Any) -> Iterator[list[Any]]:
 
 
 def _alike(linears: list[nn.Module]) -> bool:
-    return len({_kind(linear) for linear in linears}) == 1 and _kind(linears[0])[0] is nn.Linear
+    kind = _kind(linears[0])
+    return (
+        all(_kind(linear) == kind for linear in linears)
+        and isinstance(kind[0], type)
+        and issubclass(kind[0], nn.Linear)
+    )
 
 
 def _kind(linear: nn.Module) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ def with_even_router(model: Any) -> None:
     linear.router = EvenRouter(linear.router)
 
 
-def with_quantized_linear(model: Any) -> None:
+def with_one_packed_linear(model: Any) -> None:
     linear = model.model.layers[1].mlp.up_proj
     linear.base_layer = bnb.nn.Linear8bitLt(64, 96, bias=False, has_fp16_weights=False)
 
@@ -53,7 +53,7 @@ def test_decoders_with_full_attention_fit(kind: str) -> None:
     "change",
     [
         with_even_router,
-        with_quantized_linear,
+        with_one_packed_linear,
         with_hook,
         with_own_forward,
         with_other_experts_on_one,
