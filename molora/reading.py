@@ -56,7 +56,7 @@ class Reading:
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
         self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
-        self._step: fast.Step | None = None  # looked up at the first pass
+        self._step: fast.Step | None = None  # looked up at the first pass, and so is what reads single tokens
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -111,9 +111,10 @@ class Reading:
     ) -> Tensor:
         if self._step is None:
             self._step = fast.step_of(self._model)
+            self._decode = fast.decode_of(self._step, self._device)
         with self._lock, torch.inference_mode():
             alone = len(ids) == 1 and self._filled.get_seq_length()
-            read = self._step if alone else self._step.many
+            read = self._decode if alone else self._step.many
             logits, picked = read(torch.tensor(ids, device=self._device), self._filled, self._plan)
             self._recorder.take(picked, len(ids))
             found = self._likely(logits, scored)

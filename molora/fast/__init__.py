@@ -1,13 +1,25 @@
 """The lean pass: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
 
 It computes what the modules compute with far less Python; every other model, and conversations that are read together,
-take the modules. `fits` decides which. `step.py` is all of it in torch's own functions; `compiled.py` reads single
-tokens faster where a CPU has a base in 4 bits.
+take the modules. `fits` decides which. `step.py` is all of it in torch's own functions; single
+tokens are read faster by `compiled.py` where a CPU has a base in 4 bits, and by `graph.py` on a GPU.
 """
 
 from molora.fast.cache import growing_cache
+from molora.fast.graph import decode_of
 from molora.fast.plan import Plan
 from molora.fast.step import Step
 from molora.fast.store import allow_packing, fits, may_pack, packs, prompt_dtype, step_of
 
-__all__ = ["Plan", "Step", "allow_packing", "fits", "growing_cache", "may_pack", "packs", "prompt_dtype", "step_of"]
+__all__ = [
+    "Plan",
+    "Step",
+    "allow_packing",
+    "decode_of",
+    "fits",
+    "growing_cache",
+    "may_pack",
+    "packs",
+    "prompt_dtype",
+    "step_of",
+]

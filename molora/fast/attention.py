@@ -13,9 +13,10 @@ _ROWS = 128
 """Tokens whose scores lie side by side at once."""
 
 
-def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """One token's: queries [1, G, H/G, D], keys and values [1, G, T, D] -> [1, G, H/G, D]."""
-    return F.scaled_dot_product_attention(query, keys, values, scale=scale)
+def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """One token's: queries [1, G, H/G, D], keys and values [1, G, T, D] -> [1, G, H/G, D]; mask [1, 1, 1, T] is True
+    where it sees."""
+    return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
 
 
 def attention_of_many(query: Tensor, keys: Tensor, values: Tensor, scale: float, dtype: torch.dtype) -> Tensor:

@@ -5,7 +5,7 @@ The modules of transformers and the lean pass write the same cache, so a request
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,6 +63,30 @@ class GrowingLayer(DynamicLayer):
         filled = self.buffer[:, :, :, : self.length]  # [2, 1, H, T, D]
         self.keys, self.values = filled[0], filled[1]
         return self.keys, self.values
+
+
+class Appended:
+    """One token's key and value after those that are there; it sees all of them."""
+
+    mask = None
+
+    def put(self, kept: GrowingLayer, states: Tensor) -> tuple[Tensor, Tensor]:
+        """states [2, 1, G, 1, D] -> keys and values to attend to, [1, G, T, D]."""
+        return kept.push(states)
+
+
+class Placed(NamedTuple):
+    """The same in shapes that stay as the text grows: the whole room is attended to, and what lies behind masked."""
+
+    position: Tensor
+    """int64 [1]; the place in the buffer is reserved already"""
+    mask: Tensor
+    """bool [1, 1, 1, room], True up to the position"""
+
+    def put(self, kept: GrowingLayer, states: Tensor) -> tuple[Tensor, Tensor]:
+        """states [2, 1, G, 1, D] -> keys and values to attend to, [1, G, room, D]."""
+        kept.buffer.index_copy_(3, self.position, states)
+        return kept.buffer[0], kept.buffer[1]
 
 
 def growing_cache(num_layers: int) -> DynamicCache:

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.attention import attention, attention_of_many
-from molora.fast.cache import GrowingLayer
+from molora.fast.cache import Appended, GrowingLayer, Placed
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
 from molora.fast.product import Product, bias_of, biases_of, is_plain, product
@@ -157,12 +157,19 @@ class Step:
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         """Reads one token, int64 [1], after others in the cache; logits [1, V], and the routers' picks in their order:
         for each layer those of gate and up together, then those of down."""
+        position = torch.tensor([cache.get_seq_length()], device=token.device)
+        return self.read(token, position, cache, plan, Appended())
+
+    def read(
+        self, token: Tensor, position: Tensor, cache: DynamicCache, plan: Plan, way: Appended | Placed
+    ) -> tuple[Tensor, list[Picked]]:
+        """The same at a position, int64 [1]; `way`: how its keys and values come into the cache."""
         x = self._embedding[token]  # [1, I]
-        cos, sin = self._turn(x, cache.get_seq_length())
+        cos, sin = self._turn(x, position)
         seen: list[Picked] = []
         for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend(layer, normed(layer.norm, x), cos, sin, kept, plan.attention)
+            x = x + self._attend(layer, normed(layer.norm, x), cos, sin, kept, plan.attention, way)
             both = layer.gate_up(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)  # [1, 2*M]
             gate, up = both.chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
@@ -199,18 +206,27 @@ class Step:
         y = attention_of_many(query[0], keys[0], values[0], self._scale, self._dtype)  # [H, N, D]
         return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
 
-    def _attend(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, lora: bool) -> Tensor:
+    def _attend(
+        self,
+        layer: Layer,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        kept: GrowingLayer,
+        lora: bool,
+        way: Appended | Placed,
+    ) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
         states = layer.qkv(x, None, lora, []).view(heads + 2 * groups, size)  # [H+2G, D]
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
-        keys, values = kept.push(states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
+        keys, values = way.put(kept, states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
         query = states[:heads].view(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
-        y = attention(query, keys, values, self._scale)  # [1, G, H/G, D]
+        y = attention(query, keys, values, self._scale, way.mask)  # [1, G, H/G, D]
         return layer.out(y.view(1, heads * size), None, lora, [])
 
-    def _turn(self, x: Tensor, position: int) -> tuple[Tensor, Tensor]:
+    def _turn(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [H+2G, D] that turn queries and keys to a position and leave the values."""
-        cos, sin = self._angles(x, torch.tensor([position], device=x.device))  # [1, D]
+        cos, sin = self._angles(x, position)  # [1, D]
         turned, still = self._heads + self._groups, cos.new_zeros(self._groups, self._size)
         return torch.cat([cos.expand(turned, -1), still + 1]), torch.cat([sin.expand(turned, -1), still])
 

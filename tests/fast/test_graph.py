@@ -1,0 +1,130 @@
+"""What a CUDA graph is recorded of, without one: the pass in shapes that stay, made again for each token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from molora import fast
+from molora.edits import RoutingEdit
+from molora.fast.graph import GraphedStep, Output
+from tests.fast.test_lean_step import ATOL, BFLOAT16, EDITS, IDS, RTOL, assert_agree, read
+from tests.fast_models import make_model, pack_base, plain_reading_of, reading_of
+
+
+class Recorder:
+    """Stands for a GPU: makes the recorded pass anew, into the tensors of the first time."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        """How often each recording was made again"""
+
+    def __call__(self, run: Callable[[], Output], _device: torch.device) -> tuple[Output, Callable[[], None]]:
+        logits, seen = run()
+        number = len(self.times)
+        self.times.append(0)
+
+        def again() -> None:
+            self.times[number] += 1
+            new_logits, new_seen = run()
+            logits.copy_(new_logits)
+            for picked, new in zip(seen, new_seen, strict=True):
+                for part, value in zip(picked, new, strict=True):
+                    part.copy_(value)
+
+        return (logits, seen), again
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(fast, "decode_of", lambda step, _device: GraphedStep(step, recorder))
+    return recorder
+
+
+@pytest.mark.parametrize("kind", ["llama-biased", "qwen2-tied"])
+def test_agrees_with_the_modules(kind: str, recorder: Recorder) -> None:
+    assert_agree(make_model(kind))
+    assert recorder.times == [15], "recorded once, and made for each token"
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits_hold_without_branches(name: str, recorder: Recorder) -> None:
+    assert_agree(make_model(), EDITS[name])
+    assert recorder.times == [15]
+
+
+def test_packed_bases_are_recorded_as_well(recorder: Recorder) -> None:
+    assert_agree(pack_base(make_model(intermediate_size=128), "nf4"), atol=BFLOAT16)
+    assert recorder.times == [15]
+
+
+def test_a_larger_room_is_recorded_anew(recorder: Recorder) -> None:
+    ids = torch.randint(300, (300,), generator=torch.Generator().manual_seed(4)).tolist()
+    model = make_model()
+    (logits, trace), (expected, routed) = (
+        read(reading, (250,), ids) for reading in (reading_of(model), plain_reading_of(model))
+    )
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+    np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
+    assert recorder.times == [6, 44], "256 tokens have room at first"
+
+
+def test_what_lay_in_the_room_before_is_never_seen(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = torch.Tensor.new_empty
+
+    def dirty(self: torch.Tensor, *sizes: Any, **given: Any) -> torch.Tensor:
+        empty = made(self, *sizes, **given)
+        return empty.fill_(torch.nan) if empty.is_floating_point() else empty
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", dirty)
+    assert_agree(make_model())
+
+
+def test_requests_in_turns_keep_their_own_past_and_edit(recorder: Recorder) -> None:
+    model, edits = make_model(), [None, RoutingEdit.drop([1])]
+    alone = [read(reading_of(model, edit))[1].router_logits for edit in edits]
+    both = [reading_of(model, edit) for edit in edits]
+    for reading in both:
+        reading.read(IDS[:9], [""] * 9, [1] * 9)
+    for token in IDS[9:]:
+        for reading in both:
+            reading.read([token], [""], [1])
+    for reading, expected in zip(both, alone, strict=True):
+        np.testing.assert_allclose(reading.trace({}).router_logits, expected, rtol=RTOL, atol=ATOL)
+    assert recorder.times == [15] * 4
+
+
+def test_what_cannot_be_recorded_is_read_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(run: Callable[[], Output], _device: torch.device) -> Any:
+        run()
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(fast, "decode_of", lambda step, _device: GraphedStep(step, refuse))
+    with caplog.at_level(logging.WARNING):
+        assert_agree(make_model())
+    assert [one.message for one in caplog.records] == [
+        "Tokens are read without a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
+def test_cpus_record_nothing() -> None:
+    step = fast.step_of(make_model())
+    assert fast.decode_of(step, torch.device("cpu")) is step
+    assert isinstance(fast.decode_of(step, torch.device("cuda")), GraphedStep)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_real_graph_is_recorded_and_agrees(packed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model("qwen2").cuda()
+    with caplog.at_level(logging.WARNING):
+        assert_agree(pack_base(model, "nf4") if packed else model, atol=BFLOAT16 if packed else ATOL)
+    assert not caplog.records, "nothing kept it from being recorded"
