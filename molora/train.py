@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, measures before and after, writes the checkpoint to `args.out`. Returns what the card tells."""
     pools = pools_of(args.tasks, args.data, args.conversations, args.bad_rows)
     model, tokenizer = load_base(args.base, args.quantize, _device())
+    if not torch.cuda.is_available():
+        model.set_attn_implementation("eager")  # the way back through a CPU's fused kernel takes a fifth of a step
     lora = LoraConfig(args.rank, args.alpha, dropout=args.dropout)
     targets = ATTENTION_PROJECTIONS if args.experts > 1 else ALL_PROJECTIONS  # without experts the FFN has plain LoRA
     config = MoloraConfig(
