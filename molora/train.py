@@ -90,21 +90,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, measures before and after, writes the checkpoint to `args.out`. Returns what the card tells."""
     pools = pools_of(args.tasks, args.data, args.conversations, args.bad_rows)
-    model, tokenizer = load_base(args.base, args.quantize, _device())
-    if not torch.cuda.is_available():
-        model.set_attn_implementation("eager")  # the way back through a CPU's fused kernel takes a fifth of a step
-    lora = LoraConfig(args.rank, args.alpha, dropout=args.dropout)
-    targets = ATTENTION_PROJECTIONS if args.experts > 1 else ALL_PROJECTIONS  # without experts the FFN has plain LoRA
-    config = MoloraConfig(
-        args.experts, args.top_k, experts=lora, attention=lora, target_modules=targets, base=args.base
-    )
-    torch.manual_seed(args.seed)
-    wrap(model, config, torch.float32)
-    if args.router == "task":
-        tell_tasks(model, len(pools))
+    model, tokenizer, config = _wrapped(args, len(pools))
     initial = initial_checkpoint(args.init, config) if args.init else None
-    if args.gradient_checkpointing:
-        checkpoint_activations(model)
     training = Training(model, args.balance)
     weights = {
         "trained": sum(p.numel() for p in trained(training).values()),
@@ -172,6 +159,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     (args.out / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     (args.out / "README.md").write_text(model_card(told), encoding="utf-8")
     return told
+
+
+def _wrapped(args: argparse.Namespace, num_tasks: int) -> tuple[Any, Any, MoloraConfig]:
+    """The frozen base with a fresh adapter on it, its tokenizer, and the adapter's config."""
+    model, tokenizer = load_base(args.base, args.quantize, _device())
+    if not torch.cuda.is_available():
+        model.set_attn_implementation("eager")  # the way back through a CPU's fused kernel takes a fifth of a step
+    lora = LoraConfig(args.rank, args.alpha, dropout=args.dropout)
+    targets = ATTENTION_PROJECTIONS if args.experts > 1 else ALL_PROJECTIONS  # without experts the FFN has plain LoRA
+    config = MoloraConfig(
+        args.experts, args.top_k, experts=lora, attention=lora, target_modules=targets, base=args.base
+    )
+    torch.manual_seed(args.seed)
+    wrap(model, config, torch.float32)
+    if args.router == "task":
+        tell_tasks(model, num_tasks)
+    if args.gradient_checkpointing:
+        checkpoint_activations(model)
+    return model, tokenizer, config
 
 
 def _device() -> str:
