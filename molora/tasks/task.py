@@ -47,6 +47,8 @@ class Task:
     """Whether people wrote its prompts, or the answers to be written, as prose; not so if both come from a table."""
     answer_tokens: int = 48
     """The longest answer that evaluation lets a model write."""
+    share: float = 1.0
+    """How many examples training gives it beside the others, where nobody says otherwise."""
 
     @property
     def source(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 _LIMITS = """\
@@ -65,9 +66,7 @@ def stages(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _stage(name: str, stage: dict[str, Any]) -> str:
     settings, tasks = stage["settings"], stage["tasks"]
-    shares = ", ".join(f"{name} {task['share']:g} of {task['train']:,} items" for name, task in tasks.items())
-    if len(tasks) > 1 and len({task["share"] for task in tasks.values()}) == 1:
-        shares = f"the same for each of the {len(tasks)} tasks"
+    shares = _shares({name: task["share"] for name, task in tasks.items()})
     return f"""\
 | {name} | value |
 | --- | --- |
@@ -79,3 +78,14 @@ def _stage(name: str, stage: dict[str, Any]) -> str:
 | load-balance loss | {settings["balance"]:g} |
 | seed | {settings["seed"]} |
 | wall time | {stage["seconds"] / 60:.0f} minutes on {stage["machine"]} |"""
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """What most tasks have is said once, for all of them."""
+    usual, count = Counter(shares.values()).most_common(1)[0]
+    if count == 1:
+        return ", ".join(f"{name} {share:g}" for name, share in shares.items())
+    if count == len(shares):
+        return f"the same for each of the {count} tasks"
+    others = [name for name in shares if shares[name] != usual]
+    return f"{usual:g} for each of {count} tasks; " + ", ".join(f"{name} {shares[name]:g}" for name in others)

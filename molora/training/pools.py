@@ -28,14 +28,16 @@ class Pool(NamedTuple):
 
 
 def shares_of(text: str) -> dict[str, float]:
-    """`"pubmedqa=0.6,lab_flag"` -> shares, 1 where none is given. Raises MoloraError for an unknown task or a share
-    that is no number above 0."""
+    """`"pubmedqa=0.6,lab_flag"` -> shares, the task's own where none is given.
+
+    Raises MoloraError for an unknown task or a share that is no number above 0.
+    """
     shares = {}
     for part in filter(None, text.split(",")):
         name, _, share = part.strip().partition("=")
         known([name])
         try:
-            shares[name] = float(share or 1)
+            shares[name] = float(share or TASKS[name].share)
         except ValueError:
             raise MoloraError(f"The share of {name} is {share!r}; a number is expected.") from None
         if not shares[name] > 0:
@@ -46,10 +48,9 @@ def shares_of(text: str) -> dict[str, float]:
 def pools_of(tasks: str, data: Path | None, conversations: Path | None, bad_rows: BadRows) -> dict[str, Pool]:
     """Reads everything. A task that was named must be there; of "all", what lacks its source is told and left out.
 
-    A share that nobody gave is 1: tasks count alike, as in the mean over tasks that evaluation reports. Raises
-    MoloraError if nothing is left to train on.
+    Raises MoloraError if nothing is left to train on.
     """
-    shares = dict.fromkeys(TASKS, 1.0) if tasks == ALL else shares_of(tasks)
+    shares = shares_of(",".join(TASKS) if tasks == ALL else tasks)
     built = build(shares, data)
     for name, lack in built.missing.items():
         if tasks != ALL:

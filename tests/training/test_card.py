@@ -25,6 +25,19 @@ def test_the_demo_card_says_what_its_training_and_evaluation_measured() -> None:
         assert task["loss_after"] < task["loss_base"], "better than the base alone"
 
 
+def test_shares_that_most_tasks_have_are_said_once() -> None:
+    training = json.loads((DEMO / "training.json").read_text(encoding="utf-8"))
+    tasks = training["tasks"]
+    for name, task in tasks.items():
+        task["share"] = 0.3 if name == "triage" else 1.0
+    assert f"| shares of the sequences | 1 for each of {len(tasks) - 1} tasks; triage 0.3 |" in model_card(training)
+    for task in tasks.values():
+        task["share"] = 1.0
+    assert f"| the same for each of the {len(tasks)} tasks |" in model_card(training)
+    training["tasks"] = {"triage": tasks["triage"]}
+    assert "| shares of the sequences | triage 1 |" in model_card(training)
+
+
 def test_the_readme_tells_the_results() -> None:
     readme = (ROOT / "README.md").read_text()
     assert readme == with_results(readme), "run python -m molora.report assets/results.json README.md"
