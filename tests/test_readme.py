@@ -69,6 +69,14 @@ def test_what_it_says_of_the_demos_atlas_is_in_the_atlas() -> None:
     assert f"is {answer['nmi']:.3f} (shuffled: {answer['nmi_shuffled']:.3f})" in words
 
 
+def test_what_it_says_of_the_first_try_is_in_its_results() -> None:
+    first, words = json.loads((ROOT / "assets/results-first.json").read_text()), " ".join(README.split())
+    assert f"MoLoRA scored {first['macro']['molora']['score']:.1f} (" in words
+    for other in ("base", "lora_total", "molora_uniform", "oracle"):
+        found = first["paired"][f"molora-{other}"]
+        assert f"{found['difference']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f}) over" in words
+
+
 def test_it_counts_the_tasks_right() -> None:
     families = {task.family for task in TASKS.values()}
     assert f"{len(TASKS)} tasks in five families ({', '.join(get_args(Family))})" in " ".join(README.split())

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, ViewportSize
 QUESTION = "What are the symptoms of asthma?"
 WORD = "breath"
 """In the answer; the token that is read in depth"""
-EXPERT = 3
+EXPERT = 0
 PATIENCE_MS = 300_000
 _DESKTOP, _PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=390, height=844)
 
