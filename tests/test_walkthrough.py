@@ -56,5 +56,6 @@ def test_which_tasks_pick_it() -> None:
     beside = task_shares(atlas, "prompt")[:, EXPERT] - load(atlas, "prompt").mean(axis=(0, 1))[EXPERT]  # [G]
     most, least = int(beside.argmax()), int(beside.argmin())
     assert (atlas.tasks[most], atlas.tasks[least]) == ("uniprot_inheritance", "lab_flag")
-    assert f"the inheritance of diseases picks it most ({beside[most] * 100:.1f} points above the mean of tasks)" in WORDS
+    points = f"{beside[most] * 100:.1f} points above the mean of tasks"
+    assert f"the inheritance of diseases picks it most ({points})" in WORDS
     assert f"laboratory values least ({-beside[least] * 100:.1f} points below)" in WORDS

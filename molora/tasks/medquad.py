@@ -40,7 +40,7 @@ _TEST_PERCENT = 20
 """So many that the rarest type has some forty held-out items."""
 
 _SHARE = 0.3
-"""Thirteen types of one skill, with the longest texts of all: at full shares they take two fifths of what training reads."""
+"""Thirteen types of one skill, with the longest texts of all: at full shares, two fifths of what training reads."""
 
 _ARCHIVE = "medquad.tar.gz"
 
