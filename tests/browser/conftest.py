@@ -22,6 +22,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 import app
+from tests.browser.steps import ANSWER_TOKENS
 from tests.fake_atlas import fake_atlas
 from tests.fakes import INFO, FakeEngine
 from tests.native_models import make_native
@@ -107,7 +108,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture(scope="session")
 def demo_url() -> Iterator[str]:
-    """The page of the real demo model; answers have 16 tokens at most."""
+    """The page of the real demo model; answers have ANSWER_TOKENS at most."""
     with _served("demo") as url:
         yield url
 
@@ -124,7 +125,7 @@ def _served(model: str) -> Iterator[str]:
     """The real program, started as a user starts it, and its address."""
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "app.py", "--model", model, "--max-new-tokens", "16"],
+        [sys.executable, "app.py", "--model", model, "--max-new-tokens", str(ANSWER_TOKENS)],
         cwd=ROOT,
         env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
         stdout=subprocess.PIPE,

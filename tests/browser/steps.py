@@ -9,6 +9,9 @@ from playwright.sync_api import Download, Page
 BUSY_MS = 90_000
 """Patience for an answer of the demo model on a machine that does other work as well."""
 
+ANSWER_TOKENS = 64
+"""The most in an answer of the demo model: enough for several drawings while it comes. The last is never read."""
+
 
 def ask(page: Page, question: str) -> None:
     """Types the question and presses Enter."""

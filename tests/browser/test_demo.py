@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from molora.trace import ANSWER, RoutingTrace
 from tests.browser.conftest import OpenPage, Tab, opened
-from tests.browser.steps import BUSY_MS, answered, ask, buttons, click_cell, columns, save
+from tests.browser.steps import ANSWER_TOKENS, BUSY_MS, answered, ask, buttons, click_cell, columns, save
 
 
 @dataclass
@@ -53,7 +53,7 @@ def page(watched: Watched) -> Iterator[Page]:
 
 
 def test_the_answer_streams_and_the_map_grows(watched: Watched, page: Page) -> None:
-    assert watched.sizes, "16 tokens may come within one drawing"
+    assert len(watched.sizes) >= 2
     assert watched.sizes == sorted(watched.sizes)
     assert not watched.moved
     assert columns(page) == buttons(page) == watched.sizes[-1]
@@ -96,7 +96,7 @@ def test_the_token_tab_shows_its_weights(page: Page) -> None:
 
 def test_the_load_tab_keeps_prompt_and_answer_apart(page: Page) -> None:
     page.get_by_role("tab", name="Load").click()
-    expect(page.locator("#load .infolayer")).to_contain_text("answer, 15 tokens")
+    expect(page.locator("#load .infolayer")).to_contain_text(f"answer, {ANSWER_TOKENS - 1} tokens")
 
 
 def test_choices_change_the_map(page: Page) -> None:
@@ -107,7 +107,7 @@ def test_choices_change_the_map(page: Page) -> None:
     )
     page.locator("#projection label", has_text="all").click()
     page.locator("#show label", has_text="answer").click()
-    expect(page.locator("#strip button[data-t]")).to_have_count(15)
+    expect(page.locator("#strip button[data-t]")).to_have_count(ANSWER_TOKENS - 1)
     page.locator("#show label", has_text="both").click()
     page.locator("#colour label", has_text="entropy").click()
     expect(page.locator("#map .infolayer")).to_contain_text("entropy")

@@ -8,7 +8,7 @@ from gradio_client import Client
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.steps import BUSY_MS, answered, ask, click_cell
+from tests.browser.steps import ANSWER_TOKENS, BUSY_MS, answered, ask, click_cell
 from tests.fakes import FakeEngine
 
 
@@ -128,7 +128,7 @@ def test_an_edit_of_the_demo_model(demo_url: str, open_page: OpenPage) -> None:
         re.compile(r"edited: without expert \d in layer 4 of gate_proj, its first \d+ tokens? given")
     )
     page.wait_for_selector("#send", state="visible", timeout=BUSY_MS)
-    wait_for_bars(page, "edit-changes", 15)
+    wait_for_bars(page, "edit-changes", ANSWER_TOKENS - 1)
     assert any(bars(page, "edit-changes"))
     page.click("#edit-sweep")
     wait_for_bars(page, "edit-effects", 8)
