@@ -17,12 +17,12 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, numbers
-from molora.fast.attention import attention
-from molora.fast.kernel import adapted, gated, normed, routed, turned
+from molora.fast.kernel import adapted, attended, gated, normed, routed, turned
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
 from molora.fast.step import Layer, Site, Step
 from molora.fast.step import normed as norm_of
+from molora.fast.threads import threads
 
 _NO_ROWS = np.empty((0, 0), np.float32)
 _NO_EXPERTS = (
@@ -33,6 +33,10 @@ _NO_EXPERTS = (
     1.0,
 )
 """Routers, their bias, A, B and scaling; see `kernel.adapted`"""
+
+
+_WORTH = 128
+"""Tokens to attend to, or to route, that take a thread longer than to wake"""
 
 
 class _Input:
@@ -95,8 +99,14 @@ class CompiledExperts(Experts):
             return super().routed(x, h, masks)
         p, e, k = self.sizes
         rows = np.empty((len(x), p, e + 2 * k), np.float32)
-        routed(numbers(x), numbers(h), *self._routers, unedited(p, e) if masks is None else masks_array(masks), rows)
+        edit = unedited(p, e) if masks is None else masks_array(masks)
+        routed(numbers(x), numbers(h), *self._routers, edit, rows, _parts(len(x)))
         return h, Picked(*torch.from_numpy(rows).split([e, k, k], dim=-1))
+
+
+def _parts(tokens: int) -> int:
+    """How many threads are worth waking for."""
+    return max(1, min(threads(), tokens // _WORTH))
 
 
 def unedited(routers: int, experts: int) -> NDArray[np.float32]:
@@ -127,7 +137,7 @@ class CompiledStep(Step):
         cos, sin = (one.numpy()[0] for one in self._angles(x, torch.tensor([cache.get_seq_length()])))  # [D]
         read, inner = _Input.room(x.shape[1]), _Input.room(self._compiled[0].down.width)
         states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
-        query = torch.empty(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
+        query, found = torch.empty(heads, size), _Input.room(heads * size)
         states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
         picks = _Picks(self._compiled)
         for number, (layer, kept) in enumerate(zip(self._compiled, cache.layers, strict=True)):
@@ -135,9 +145,10 @@ class CompiledStep(Step):
             normed(x_at, *layer.norm, read.at, read.halves_at)
             layer.qkv(read, states_at, False, plan.attention)
             place, buffer = kept.place(), kept.buffer  # [2, 1, G, room, D]
-            turned(states_at, cos, sin, heads, groups, query_at, buffer.data_ptr(), buffer.shape[3], place)
-            y = attention(query, kept.keys, kept.values, self._scale).view(1, -1)  # [1, H*D]
-            layer.out(_Input(y, y.bfloat16()), x_at, True, plan.attention)
+            kept_at, shape = buffer.data_ptr(), (groups, buffer.shape[3])
+            turned(states_at, cos, sin, heads, groups, query_at, kept_at, buffer.shape[3], place)
+            attended(query.numpy(), self._scale, kept_at, shape, place + 1, found.at, found.halves_at, _parts(place))
+            layer.out(found, x_at, True, plan.attention)
             normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
             layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers))
             gated(both_at, both.shape[1], inner.at, inner.halves_at)

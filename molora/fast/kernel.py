@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, njit, prange, set_num_threads, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -32,12 +34,29 @@ _REORDERS = {"reassoc", "contract", "nsz"}
 _inner = njit(fastmath=_REORDERS, nogil=True)
 
 
-def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+def _kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..., Any]:
     """Compiled, and kept on disk for the next start; only for this one where no folder can be written to."""
+    how = partial(njit, fastmath=_REORDERS, nogil=True, parallel=parallel)
     try:
-        return njit(fastmath=_REORDERS, nogil=True, cache=True)(function)
+        return how(cache=True)(function)
     except RuntimeError:
-        return _inner(function)
+        return how()(function)
+
+
+def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled twice: for one thread, and for as many as the last argument says that its work has parts."""
+    alone, twin = _kept(function), FunctionType(function.__code__, function.__globals__)
+    twin.__qualname__ = f"{function.__qualname__}_together"  # numba keeps them on disk by this name
+    together = _kept(twin, parallel=True)
+
+    def call(*args: Any) -> None:
+        if args[-1] == 1:
+            alone(*args)
+        else:
+            set_num_threads(args[-1])
+            together(*args)
+
+    return call
 
 
 @intrinsic
@@ -65,6 +84,16 @@ def _bits(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def _float_of(typing_context: Any, bits: Any) -> Any:
+    """The float32 that has these 32 bits."""
+
+    def cast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), cast
+
+
+@intrinsic
 def _pointer(typing_context: Any, address: Any) -> Any:
     def cast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
@@ -87,6 +116,21 @@ def _half(value: np.float32) -> Any:
     """bfloat16's bits, rounded to the nearest, to the even one of two."""
     bits = _bits(value)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@_inner
+def _exp(x: np.float32) -> Any:
+    """e to the x, to 3e-7 of it, from 1e-38 to 1e38. A call of the library's for each number would leave the others of
+    a loop waiting."""
+    power = min(max(x * np.float32(1.44269504), np.float32(-126)), np.float32(126))  # of 2
+    whole = np.int32(power + np.float32(127.5))  # the nearest, with the exponent's offset of 127
+    part = power - np.float32(whole - np.int32(127))  # -0.5 to 0.5
+    near = np.float32(1.53375768e-4) * part + np.float32(1.33998604e-3)  # least squares fit of 2 ** part
+    near = near * part + np.float32(9.61851953e-3)
+    near = near * part + np.float32(5.550329e-2)
+    near = near * part + np.float32(0.240226466)
+    near = near * part + np.float32(0.693147206)
+    return (near * part + np.float32(1)) * _float_of(whole << np.int32(23))
 
 
 @_inner
@@ -199,15 +243,11 @@ def adapted(
                 _add_rows(y[p * width : (p + 1) * width], h, b[p, e])
 
 
-@_kept
-def routed(
+@_inner
+def _route(
     x: Narrow, h: NDArray[np.uint16], router: Floats, bias: Floats, scaling: float, masks: Floats, rows: Floats
 ) -> None:
-    """Many tokens x [N, I] through their routers; then what their A's gave, h [N, P, E, R] in bfloat16, takes the gates
-    in place: its weight for an expert that is picked, 0 for the others, even where they overflow.
-
-    router [P, E, I], its bias [P, E], masks and rows, here [N, P, E+2K], as in `adapted`.
-    """
+    """`routed` for some of the tokens."""
     count, top_k = bias.shape[1], (rows.shape[2] - bias.shape[1]) // 2
     read, gates = np.empty(x.shape[1], np.float32), np.empty(count, np.float32)  # [I], [E]
     for n in range(x.shape[0]):
@@ -226,6 +266,27 @@ def routed(
             for e in range(count):
                 for r in range(h.shape[3]):
                     h[n, p, e, r] = _half(_wide(h[n, p, e, r]) * gates[e]) if gates[e] != 0 else 0
+
+
+@_shared
+def routed(
+    x: Narrow,
+    h: NDArray[np.uint16],
+    router: Floats,
+    bias: Floats,
+    scaling: float,
+    masks: Floats,
+    rows: Floats,
+    parts: int,
+) -> None:
+    """Many tokens x [N, I] through their routers; then what their A's gave, h [N, P, E, R] in bfloat16, takes the gates
+    in place: its weight for an expert that is picked, 0 for the others, even where they overflow.
+
+    router [P, E, I], its bias [P, E], masks and rows, here [N, P, E+2K], as in `adapted`.
+    """
+    for part in prange(parts):
+        own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
+        _route(x[own], h[own], router, bias, scaling, masks, rows[own])
 
 
 @_kept
@@ -247,7 +308,7 @@ def gated(both_at: int, size: int, y_at: int, halves_at: int) -> None:
     """silu(gate) * up of the two side by side [2*size], in float32 and in bfloat16."""
     both, y, halves = _floats(both_at, 2 * size), _floats(y_at, size), _halves(halves_at, size)
     for i in range(size):
-        y[i] = both[i] / (np.float32(1) + np.float32(math.exp(-both[i]))) * both[size + i]
+        y[i] = both[i] / (np.float32(1) + _exp(-both[i])) * both[size + i]
         halves[i] = _half(y[i])
 
 
@@ -269,3 +330,89 @@ def turned(
     for head in range(groups):
         for d in range(size):
             kept[groups + head, at, d] = states[heads + groups + head, d]
+
+
+@_inner
+def _weights(query: Floats, keys: Floats, scale: float, weights: Floats, sums: Floats) -> None:
+    """How much queries [Q, D] of one key head attend to T tokens: weights [Q, T], not yet divided by their sum; sums
+    [2, Q] take the largest score and that sum."""
+    count, total = weights.shape
+    for t in range(total):
+        for q in range(count):
+            score = np.float32(0)
+            for d in range(query.shape[1]):
+                score += query[q, d] * keys[t, d]
+            weights[q, t] = score * scale
+    for q in range(count):
+        largest, whole = weights[q, 0], np.float32(0)
+        for t in range(1, total):
+            largest = max(largest, weights[q, t])
+        for t in range(total):
+            weights[q, t] = _exp(weights[q, t] - largest)
+            whole += weights[q, t]
+        sums[0, q], sums[1, q] = largest, whole
+
+
+@_inner
+def _weighted(weights: Floats, values: Floats, y: Floats) -> None:
+    """y [Q, D] = weights [Q, T] @ values [T, D], four tokens at a time, all queries at once, so that values are read
+    from memory once."""
+    (count, total), size = weights.shape, values.shape[1]
+    y[:] = 0
+    t = 0
+    while t + 4 <= total:
+        for q in range(count):
+            w0, w1, w2, w3 = weights[q, t], weights[q, t + 1], weights[q, t + 2], weights[q, t + 3]
+            for d in range(size):
+                y[q, d] += w0 * values[t, d] + w1 * values[t + 1, d] + w2 * values[t + 2, d] + w3 * values[t + 3, d]
+        t += 4
+    while t < total:
+        for q in range(count):
+            for d in range(size):
+                y[q, d] += weights[q, t] * values[t, d]
+        t += 1
+
+
+@_inner
+def _joined(found: Floats, sums: Floats, y: Floats) -> None:
+    """What one query found in each of the parts, [parts, D], to y [D], by sums [parts, 2]."""
+    largest, whole = sums[0, 0], np.float32(0)
+    for part in range(1, len(found)):
+        largest = max(largest, sums[part, 0])
+    y[:] = 0
+    for part in range(len(found)):
+        weight = _exp(sums[part, 0] - largest)
+        whole += weight * sums[part, 1]
+        for d in range(y.shape[0]):
+            y[d] += weight * found[part, d]
+    for d in range(y.shape[0]):
+        y[d] /= whole
+
+
+@_shared
+def attended(
+    query: Floats,
+    scale: float,
+    kept_at: int,
+    shape: tuple[int, int],
+    total: int,
+    y_at: int,
+    halves_at: int,
+    parts: int,
+) -> None:
+    """Attention of one token, queries [H, D], to the first `total` of a cache of [2, G, room, D], whose G and room are
+    `shape`: y [H*D] in float32 and in bfloat16. Each part of the work sees some of the tokens."""
+    (heads, size), (groups, room), each = query.shape, shape, query.shape[0] // shape[0]
+    kept = _floats(kept_at, (2, groups, room, size))
+    y, halves = _floats(y_at, (heads, size)), _halves(halves_at, (heads, size))
+    found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)
+    for job in prange(parts * groups):
+        part, g = job // groups, job % groups
+        first, last, own = total * part // parts, total * (part + 1) // parts, slice(g * each, (g + 1) * each)
+        weights = np.empty((each, last - first), np.float32)
+        _weights(query[own], kept[0, g, first:last], scale, weights, sums[part, :, own])
+        _weighted(weights, kept[1, g, first:last], found[part, own])
+    for head in range(heads):
+        _joined(found[:, head], sums[:, :, head], y[head])
+        for d in range(size):
+            halves[head, d] = _half(y[head, d])

@@ -1,0 +1,30 @@
+"""How many threads compiled code may use."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+import numba
+import torch
+
+
+def threads() -> int:
+    """As many as torch uses, or 1 where numba has no OpenMP to start them with.
+
+    Its other ways are no choice: one stops the program when two sessions start at once, one has to be installed. On
+    Linux OpenMP's threads soon sleep when they have nothing to do, so that torch's have the cores in between.
+    """
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if _has_openmp() else 1
+
+
+@cache
+def _has_openmp() -> bool:
+    if sys.platform != "linux":
+        return False
+    try:
+        from numba.np.ufunc import omppool  # noqa: F401
+    except ImportError:
+        return False
+    numba.config.THREADING_LAYER = "omp"
+    return True
