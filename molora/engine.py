@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from molora import fast
 from molora import reading as passes
 from molora.chat import Message, Prompt, encode_chat
 from molora.edits import RoutingEdit
@@ -94,8 +95,12 @@ class Engine:
         return deque(self.stream(messages, **settings), maxlen=1).pop()
 
     def warm_up(self) -> None:
-        """Does once what the first answer would wait for, such as packing weights: two tokens are read and dropped."""
-        self.answer([{"role": "user", "content": "Hello"}], max_new_tokens=2)
+        """Does once what the first answer would wait for, such as packing weights: two tokens are read and dropped.
+
+        Where code is compiled, two more after a long text, which it reads with other functions.
+        """
+        for words in (1, 300) if fast.packs(self.model) else (1,):
+            self.answer([{"role": "user", "content": "Hello " * words}], max_new_tokens=2)
 
     def answers(self, conversations: Sequence[Sequence[Message]], **settings: Any) -> list[Step]:
         """`answer` for each conversation, all in the same passes: faster, and the same but for rounding.

@@ -13,7 +13,7 @@ import torch
 from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
-from molora.fast.attention import attention
+from molora.fast.store import step_of
 from molora.reading import PREFILL_CHUNK
 from molora.routers import grid_of
 from molora.trace import ANSWER, PROMPT
@@ -57,7 +57,7 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
                 reading.trace({})
                 times.append(1000 * (time.perf_counter() - started))
             at += _TOKENS
-            found.append(Cost(length, min(times), _attention(engine.model.config, at)))
+            found.append(Cost(length, min(times), _attention(engine.model, at)))
     return found
 
 
@@ -67,16 +67,17 @@ def table(found: list[Cost]) -> str:
     return "\n".join(lines)
 
 
-def _attention(config: Any, length: int) -> float:
+def _attention(model: Any, length: int) -> float:
     """Milliseconds of one token's attention in all layers, each with keys and values of its own."""
+    config, step = model.config, step_of(model)
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    query = torch.randn(1, groups, heads // groups, size)
+    query = torch.randn(heads, size)
     layers = [torch.randn(2, 1, groups, length, size) for _ in range(config.num_hidden_layers)]
     times = []
     for _ in range(_TOKENS):
         started = time.perf_counter()
         for keys, values in layers:
-            attention(query, keys, values, size**-0.5)
+            step.attend(query, keys, values)
         times.append(1000 * (time.perf_counter() - started))
     return min(times)

@@ -145,15 +145,27 @@ class CompiledStep(Step):
             normed(x_at, *layer.norm, read.at, read.halves_at)
             layer.qkv(read, states_at, False, plan.attention)
             place, buffer = kept.place(), kept.buffer  # [2, 1, G, room, D]
-            kept_at, shape = buffer.data_ptr(), (groups, buffer.shape[3])
-            turned(states_at, cos, sin, heads, groups, query_at, kept_at, buffer.shape[3], place)
-            attended(query.numpy(), self._scale, kept_at, shape, place + 1, found.at, found.halves_at, _parts(place))
+            turned(states_at, cos, sin, heads, groups, query_at, buffer.data_ptr(), buffer.shape[3], place)
+            self._attend_to(query, kept.keys, kept.values, found)
             layer.out(found, x_at, True, plan.attention)
             normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
             layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers))
             gated(both_at, both.shape[1], inner.at, inner.halves_at)
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers))
         return self._head.multiply(norm_of(self._norm, x)), picks.all()
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None or self._compiled is None:
+            return super().attend(query, keys, values, mask)
+        found = _Input.room(query.numel())
+        self._attend_to(query, keys, values, found)
+        return found.floats
+
+    def _attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: _Input) -> None:
+        """Keys and values are views of a buffer, see `GrowingLayer`."""
+        _, groups, total, size = keys.shape
+        shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
+        attended(query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total))
 
 
 class _Picks:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, prange, set_num_threads, types
+from numba import carray, config, njit, prange, set_num_threads, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -44,7 +44,7 @@ def _kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[.
 
 
 def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled twice: for one thread, and for as many as the last argument says that its work has parts."""
+    """Compiled twice: for one thread, and for several, where the last argument says that its work has so many parts."""
     alone, twin = _kept(function), FunctionType(function.__code__, function.__globals__)
     twin.__qualname__ = f"{function.__qualname__}_together"  # numba keeps them on disk by this name
     together = _kept(twin, parallel=True)
@@ -53,7 +53,7 @@ def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
         if args[-1] == 1:
             alone(*args)
         else:
-            set_num_threads(args[-1])
+            set_num_threads(min(args[-1], config.NUMBA_NUM_THREADS))
             together(*args)
 
     return call
@@ -393,25 +393,25 @@ def _joined(found: Floats, sums: Floats, y: Floats) -> None:
 def attended(
     query: Floats,
     scale: float,
-    kept_at: int,
-    shape: tuple[int, int],
-    total: int,
+    keys_at: int,
+    values_at: int,
+    shape: tuple[int, int, int],
     y_at: int,
     halves_at: int,
     parts: int,
 ) -> None:
-    """Attention of one token, queries [H, D], to the first `total` of a cache of [2, G, room, D], whose G and room are
-    `shape`: y [H*D] in float32 and in bfloat16. Each part of the work sees some of the tokens."""
-    (heads, size), (groups, room), each = query.shape, shape, query.shape[0] // shape[0]
-    kept = _floats(kept_at, (2, groups, room, size))
+    """Attention of one token, queries [H, D], to the first T of the tokens that keys and values [G, room, D] have room
+    for: y [H, D] in float32 and in bfloat16. `shape`: G, room and T. Each part of the work sees some of the tokens."""
+    (heads, size), (groups, room, total), each = query.shape, shape, query.shape[0] // shape[0]
+    keys, values = _floats(keys_at, (groups, room, size)), _floats(values_at, (groups, room, size))
     y, halves = _floats(y_at, (heads, size)), _halves(halves_at, (heads, size))
     found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)
     for job in prange(parts * groups):
         part, g = job // groups, job % groups
         first, last, own = total * part // parts, total * (part + 1) // parts, slice(g * each, (g + 1) * each)
         weights = np.empty((each, last - first), np.float32)
-        _weights(query[own], kept[0, g, first:last], scale, weights, sums[part, :, own])
-        _weighted(weights, kept[1, g, first:last], found[part, own])
+        _weights(query[own], keys[g, first:last], scale, weights, sums[part, :, own])
+        _weighted(weights, values[g, first:last], found[part, own])
     for head in range(heads):
         _joined(found[:, head], sums[:, :, head], y[head])
         for d in range(size):

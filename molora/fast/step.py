@@ -125,8 +125,8 @@ class Step:
         `prompt_dtype`: of products with many tokens, None: as the model is."""
         config, body = model.config, model.model
         self._heads, self._groups = config.num_attention_heads, config.num_key_value_heads
-        attention = body.layers[0].self_attn
-        self._size, self._scale = attention.head_dim, attention.scaling
+        first = body.layers[0].self_attn
+        self._size, self._scale = first.head_dim, first.scaling
         self._embedding, self._rotary, self._norm = body.embed_tokens.weight, body.rotary_emb, body.norm
         self._lm_head, self._pack = model.lm_head, pack
         self._dtype = prompt_dtype or self._embedding.dtype
@@ -220,9 +220,13 @@ class Step:
         states = layer.qkv(x, None, lora, []).view(heads + 2 * groups, size)  # [H+2G, D]
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
         keys, values = way.put(kept, states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
-        query = states[:heads].view(1, groups, heads // groups, size)  # one key head's queries as if they were tokens
-        y = attention(query, keys, values, self._scale, way.mask)  # [1, G, H/G, D]
-        return layer.out(y.view(1, heads * size), None, lora, [])
+        return layer.out(self.attend(states[:heads], keys, values, way.mask), None, lora, [])
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One token's queries [H, D], keys and values [1, G, T, D] -> [1, H*D]; mask [1, 1, 1, T] is True where it
+        sees."""
+        grouped = query.view(1, keys.shape[1], -1, self._size)  # one key head's queries as if they were tokens
+        return attention(grouped, keys, values, self._scale, mask).view(1, -1)
 
     def _turn(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [H+2G, D] that turn queries and keys to a position and leave the values."""

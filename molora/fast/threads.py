@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from importlib import import_module
 
 import numba
 import torch
@@ -23,7 +24,7 @@ def _has_openmp() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        from numba.np.ufunc import omppool  # noqa: F401
+        import_module("numba.np.ufunc.omppool")
     except ImportError:
         return False
     numba.config.THREADING_LAYER = "omp"

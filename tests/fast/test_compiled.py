@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from molora import fast
 from molora.config import LoraConfig
 from molora.edits import Masks, RoutingEdit
-from molora.fast import kernel
+from molora.fast import compiled, kernel
 from molora.fast.adapter import Experts, PlainLora
 from molora.fast.compiled import CompiledExperts, CompiledStep
 from molora.fast.plan import Plan
@@ -94,13 +94,15 @@ def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: boo
     assert ids.tolist() == picked.expert_ids.tolist()
 
 
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("edited", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("count", "rank", "top_k"), [(2, 8, 2), (1, 6, 1), (3, 1, 5)])
 @torch.inference_mode()
 def test_routing_of_many_tokens_agrees_with_torch(
-    count: int, rank: int, top_k: int, dtype: torch.dtype, edited: bool
+    count: int, rank: int, top_k: int, dtype: torch.dtype, edited: bool, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(compiled, "_parts", lambda _tokens: parts)
     made = linears(count, rank, top_k)
     masks = some_masks(count) if edited else None
     x, h = torch.randn(9, I).to(dtype), torch.randn(9, count, E, rank).bfloat16()
@@ -150,6 +152,30 @@ def test_norm_and_gate_agree_with_torch() -> None:
     assert torch.equal(halves, y.bfloat16())
 
 
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize("tokens", [5, 7, 300])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 8), (9, 3, 64), (3, 1, 5)])
+def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens: int, parts: int) -> None:
+    query, kept = 3 * torch.randn(heads, size), torch.randn(2, groups, 310, size)
+    kept[:, :, tokens:] = torch.nan  # room that is not filled
+    keys, values = kept[:, :, :tokens]
+    expected = F.scaled_dot_product_attention(query[:, None], keys, values, scale=0.4, enable_gqa=True)[:, 0]
+    y, halves = torch.empty(heads, size), torch.empty(heads, size, dtype=torch.bfloat16)
+    places = keys.data_ptr(), values.data_ptr(), (groups, 310, tokens), y.data_ptr(), halves.data_ptr()
+    kernel.attended(query.numpy(), 0.4, *places, parts)
+    assert_equal(y, expected)
+    assert torch.equal(halves, y.bfloat16())
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
+    keys = torch.tensor([[[1e4], [-1e4], [1e4], [9.9e3]]])
+    values = torch.tensor([[[1.0], [5.0], [3.0], [7.0]]])
+    y, halves = torch.empty(1, 1), torch.empty(1, 1, dtype=torch.bfloat16)
+    query = np.ones((1, 1), np.float32)
+    kernel.attended(query, 1.0, keys.data_ptr(), values.data_ptr(), (1, 4, 4), y.data_ptr(), halves.data_ptr(), 2)
+    assert y.item() == 2
+
+
 def step_of(model: Any) -> CompiledStep:
     fast.allow_packing(model)
     step = fast.step_of(model)
@@ -186,8 +212,8 @@ KINDS: dict[str, Any] = {
 
 def assert_agree(model: Any, plan: Plan, tokens: int = 6) -> None:
     """But for bfloat16's rounding, which starts from sums that differ in float32's last digit."""
-    compiled, plain = step_of(model), fast.Step(model, True, fast.prompt_dtype(model))
-    for given, expected in zip(read(compiled, plan, tokens), read(plain, plan, tokens), strict=True):
+    step, plain = step_of(model), fast.Step(model, True, fast.prompt_dtype(model))
+    for given, expected in zip(read(step, plan, tokens), read(plain, plan, tokens), strict=True):
         assert given.shape == expected.shape
         if expected.numel():
             assert (given - expected).abs().mean() < 2e-3 * expected.std()
