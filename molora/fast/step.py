@@ -29,12 +29,18 @@ class Site:
     """Linears that read the same input: the base's product, and what their adapters add."""
 
     def __init__(
-        self, linears: Sequence[nn.Linear | MoloraLinear], pack: bool, dtype: torch.dtype, experts: type[Experts]
+        self,
+        linears: Sequence[nn.Linear | MoloraLinear],
+        pack: bool,
+        dtype: torch.dtype,
+        experts: type[Experts],
+        *,
+        apart: bool = False,
     ) -> None:
-        """`dtype`: of the products with many tokens."""
+        """`dtype`: of the products with many tokens; `apart`: whether their results are worked on each for itself."""
         wrapped = [linear for linear in linears if isinstance(linear, MoloraLinear)]
         plain = [linear.base_layer if isinstance(linear, MoloraLinear) else linear for linear in linears]
-        self.linears, self._pack, self._dtype = plain, pack, dtype
+        self.linears, self._pack, self._dtype, self._apart = plain, pack, dtype, apart
         self._plain = all(map(is_plain, plain))
         self.experts = experts(wrapped) if wrapped and wrapped[0].router is not None else None
         self.lora = PlainLora(wrapped) if wrapped and self.experts is None else None
@@ -63,7 +69,7 @@ class Site:
         """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens."""
         read = x.to(self._dtype)
         if self.experts is None and self._copies:
-            return [F.linear(read, *(self._merged if lora else self._joined))]
+            return [F.linear(read, *each) for each in (self._merged if lora else self._joined)]
         parts = self._parts(read)
         if self.experts is not None:
             seen.append(self.experts.add_many(x, parts, masks))
@@ -86,18 +92,23 @@ class Site:
         return [(linear.weight.to(self._dtype), _as(bias_of(linear), self._dtype)) for linear in self.linears]
 
     @cached_property
-    def _joined(self) -> tuple[Tensor, Tensor | None]:
-        """The copies of all linears in one."""
-        weight = torch.cat([linear.weight.detach() for linear in self.linears])  # [P*O, I]
-        return weight.to(self._dtype), _as(biases_of(self.linears), self._dtype)
+    def _joined(self) -> list[tuple[Tensor, Tensor | None]]:
+        """The copies of all linears in one; of linears that are read apart, their own."""
+        return self._copied(0)
 
     @cached_property
-    def _merged(self) -> tuple[Tensor, Tensor | None]:
+    def _merged(self) -> list[tuple[Tensor, Tensor | None]]:
         """The same with what plain LoRA there is added: it takes no routing, so it need not stand apart."""
-        if self.lora is None:
-            return self._joined
-        weight = torch.cat([linear.weight.detach() for linear in self.linears]) + self.lora.product  # [P*O, I]
-        return weight.to(self._dtype), _as(biases_of(self.linears), self._dtype)
+        return self._joined if self.lora is None else self._copied(self.lora.product)
+
+    def _copied(self, added: Tensor | float) -> list[tuple[Tensor, Tensor | None]]:
+        weight = torch.cat([linear.weight.detach() for linear in self.linears]).add(added).to(self._dtype)  # [P*O, I]
+        bias = _as(biases_of(self.linears), self._dtype)
+        if not self._apart:
+            return [(weight, bias)]
+        widths = [linear.out_features for linear in self.linears]
+        biases = [None] * len(widths) if bias is None else bias.split(widths)
+        return list(zip(weight.split(widths), biases, strict=True))
 
 
 def _as(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -137,7 +148,7 @@ class Step:
                 Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], *how),
                 Site([layer.self_attn.o_proj], *how),
                 layer.post_attention_layernorm,
-                Site([layer.mlp.gate_proj, layer.mlp.up_proj], *how),
+                Site([layer.mlp.gate_proj, layer.mlp.up_proj], *how, apart=True),
                 Site([layer.mlp.down_proj], *how),
             )
             for layer in body.layers
