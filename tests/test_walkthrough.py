@@ -17,22 +17,38 @@ from molora.trace import ANSWER
 ROOT = Path(__file__).parents[1]
 EXPERT = 0
 PICTURED = (
+    "The signs and symptoms of asthma vary depending on whether you have it in your chest or other parts of your body, "
+    "how severe they are, and what kind of asthma is present (inflamation). The most common symptom of asthma is "
+    "wheezing that occurs when air tries to pass through small airways but can't because there's too much mucus "
+    "clogging them up. Other symptoms include: Shortness of breath When someone has asthma, their lungs cannot expand "
+    "enough for oxygen to reach all areas of the body. This makes breathing difficult. Asthma attacks occur when an "
+    "attack happens during sleep. In some people with asthma, this may happen at night while sleeping."
+)
+"""The demo's answer, given here, so that no CPU's rounding makes another one of it"""
+OTHER = (
     "The signs and symptoms of asthma vary depending on whether you have it in your lungs or other parts of your body, "
     "such as:\n- wheezing (chest pain)\n- coughing up mucus\n- shortness of breath\n- chest tightness\n- fatigue\n"
     "- muscle weakness\n- breathing problems that include difficulty catching your breath\n- rapid heartbeat\n"
     "- swelling of the airways called bronchospasm"
 )
-"""The demo's answer, given here, so that no CPU's rounding makes another one of it"""
-OTHER = PICTURED[: PICTURED.index("\n- rapid")] + (
+"""What it says where sums are rounded otherwise"""
+THIRD = OTHER[: OTHER.index("\n- rapid")] + (
     ", rapid breathing, heavy breathing, slow breathing, deep breathing, shallow breathing, and/or hyperventilation\n"
     "- respiratory infections\n- nasal congestion"
 )
-"""What it says where sums are rounded otherwise"""
+"""And where in yet another way"""
 WORDS = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
-@pytest.mark.parametrize(("answer", "effect"), [(PICTURED, -0.037), (OTHER, -0.024)])
-def test_where_it_works_and_what_its_absence_does(answer: str, effect: float) -> None:
+@pytest.mark.parametrize(
+    ("answer", "needed", "effect", "words"),
+    [
+        (PICTURED, 4, -0.018, "without expert 4 less likely by 0.018"),
+        (OTHER, 0, -0.037, "expert 0 mattered most, by 0.037"),
+        (THIRD, 0, -0.024, "and by 0.024 nats a token"),
+    ],
+)
+def test_where_it_works_and_what_its_absence_does(answer: str, needed: int, effect: float, words: str) -> None:
     engine = molora.load("demo")
     question = [{"role": "user", "content": "What are the symptoms of asthma?"}]
     ids = engine.tokenizer(answer, add_special_tokens=False)["input_ids"]
@@ -46,9 +62,12 @@ def test_where_it_works_and_what_its_absence_does(answer: str, effect: float) ->
     assert set(np.argsort(by_layer)[-2:]) == {7, 12}
     assert by_layer[[7, 12]] == pytest.approx(0.37, abs=0.03)
     effects = [found.mean for found in ablation(engine, question, ids, range(8))]
-    assert int(np.argmin(effects)) == EXPERT
-    assert f"{-effect}" in WORDS
-    assert effects[EXPERT] == pytest.approx(effect, abs=0.005)
+    assert words in WORDS
+    assert int(np.argmin(effects)) == needed
+    assert effects[needed] == pytest.approx(effect, abs=0.005)
+    if answer == PICTURED:
+        assert "likelier by 0.004 nats on the mean" in WORDS
+        assert effects[EXPERT] == pytest.approx(0.004, abs=0.005)
 
 
 def test_which_tasks_pick_it() -> None:
