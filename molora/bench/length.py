@@ -1,6 +1,7 @@
 """What a token costs early and late in a long text, and how much of it is attention: `python -m molora.bench --length`.
 
-Attention reads all keys and values so far, so it grows with them; everything else, the record included, must not.
+Attention reads all keys and values so far, so it grows with them; everything else, the record included, must not. What
+the record takes is measured beside: the same tokens are read without one, in turns.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
 from molora.fast.store import step_of
-from molora.reading import PREFILL_CHUNK
+from molora.reading import PREFILL_CHUNK, Reading
 from molora.routers import grid_of
 from molora.trace import ANSWER, PROMPT
 
@@ -29,6 +30,8 @@ class Cost(NamedTuple):
     length: int
     token: float
     """All of it: the pass, its record, the trace handed out, the text"""
+    unrecorded: float
+    """The same without record and trace"""
     attention: float
     """The queries' way through keys and values alone, in all layers"""
 
@@ -38,33 +41,51 @@ class Cost(NamedTuple):
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
-    """One for each length that the model can read, in their order; recorded, as the engine answers."""
+    """One for each length that the model can read, in their order; read token by token in turns, recorded as the engine
+    answers, and not."""
     system = System(engine.model, engine.tokenizer, grid_of(engine.model))
     wanted = [length for length in lengths if length + _TOKENS <= engine.info.context_length]
     ids = tokens({MOLORA: system}, max(wanted) + _TOKENS)
-    reading = system.reading(len(ids))
+    readings = [one.reading(len(ids)) for one in (system, system.unrecorded)]
     found, at = [], 0
-    with reading.recording():
-        for length in wanted:
-            while at < length:
-                part = ids[at : min(length, at + PREFILL_CHUNK)]
-                reading.read(part, [""] * len(part), [PROMPT] * len(part), speaks=False)
-                at += len(part)
-            times = []
-            for token in ids[at : at + _TOKENS]:
-                started = time.perf_counter()
-                reading.read([token], [reading.text.push(token)], [ANSWER])
-                reading.trace({})
-                times.append(1000 * (time.perf_counter() - started))
-            at += _TOKENS
-            found.append(Cost(length, min(times), _attention(engine.model, at)))
+    for length in wanted:
+        for reading in readings:
+            _read(reading, ids[at:length])
+        at = length + _TOKENS
+        times = [[_one(reading, token, reading is readings[0]) for reading in readings] for token in ids[length:at]]
+        recorded, unrecorded = (min(each) for each in zip(*times, strict=True))
+        found.append(Cost(length, recorded, unrecorded, _attention(engine.model, at)))
     return found
 
 
 def table(found: list[Cost]) -> str:
-    lines = ["| tokens before | a token, ms | attention, ms | all else, ms |", "| ---: | ---: | ---: | ---: |"]
-    lines += [f"| {one.length:,} | {one.token:.1f} | {one.attention:.1f} | {one.rest:.1f} |" for one in found]
+    lines = [
+        "| tokens before | a token, ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.length:,} | {one.token:.1f} | {one.attention:.1f} | {one.rest:.1f} | {one.unrecorded:.1f} "
+        f"| {one.token / one.unrecorded:.2f} |"
+        for one in found
+    ]
     return "\n".join(lines)
+
+
+def _read(reading: Reading, ids: list[int]) -> None:
+    with reading.recording():
+        for at in range(0, len(ids), PREFILL_CHUNK):
+            part = ids[at : at + PREFILL_CHUNK]
+            reading.read(part, [""] * len(part), [PROMPT] * len(part), speaks=False)
+
+
+def _one(reading: Reading, token: int, recorded: bool) -> float:
+    """Milliseconds until one token more is read and, where it is recorded, the trace handed out."""
+    with reading.recording():
+        started = time.perf_counter()
+        reading.read([token], [reading.text.push(token)], [ANSWER])
+        if recorded:
+            reading.trace({})
+        return 1000 * (time.perf_counter() - started)
 
 
 def _attention(model: Any, length: int) -> float:

@@ -38,6 +38,11 @@ class System(NamedTuple):
     tokenizer: Any
     grid: RouterGrid
 
+    @property
+    def unrecorded(self) -> System:
+        """The same with no router to record."""
+        return self._replace(grid=RouterGrid([], [], (), 0, 0, self.grid.uses_cache))
+
     def reading(self, capacity: int) -> Reading:
         return Reading(self.model, self.tokenizer, self.grid, Lock(), capacity, candidates=bool(self.grid.routers))
 
@@ -49,21 +54,20 @@ def systems_of(engine: Engine, base: Any, *, xlora: bool = False) -> Iterator[di
     `base`: the engine's base on its own. The engine's weights of the adapter serve the loop too; peft's are random,
     of the rank that MoLoRA uses for a token.
     """
-    recorded = grid_of(engine.model)
-    bare = RouterGrid([], [], (), 0, 0, recorded.uses_cache)
+    recorded = System(engine.model, engine.tokenizer, grid_of(engine.model))
     models = {MOLORA: engine.model, BASE: base}
     with ExitStack() as stack:
-        if recorded.routers and wrapped_linears(engine.model):
+        if recorded.grid.routers and wrapped_linears(engine.model):
             models[LOOP] = loop_over_experts(share(base), engine.model)
             if find_spec("peft"):
                 models[LORA] = _lora(share(base), engine.model)
                 if xlora:
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                     models[XLORA] = _xlora(share(base), engine.model, folder)
-        systems = {name: System(model.eval(), engine.tokenizer, bare) for name, model in models.items()}
-        systems[RECORDED] = System(engine.model, engine.tokenizer, recorded)
+        systems = {name: recorded.unrecorded._replace(model=model.eval()) for name, model in models.items()}
+        systems[RECORDED] = recorded
         if XLORA in systems:  # peft's X-LoRA refuses a cache: every token reads all before it again
-            systems[XLORA] = systems[XLORA]._replace(grid=bare._replace(uses_cache=False))
+            systems[XLORA] = systems[XLORA]._replace(grid=systems[XLORA].grid._replace(uses_cache=False))
         yield {name: systems[name] for name in (BASE, MOLORA, RECORDED, LOOP, LORA, XLORA) if name in systems}
 
 

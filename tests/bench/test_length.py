@@ -12,6 +12,7 @@ def test_each_length_has_its_cost_and_attention_is_a_part_of_it(engine: Engine) 
     assert [one.length for one in found] == [5, 600], "the model reads 1,024 tokens"
     assert all(0 < one.attention < one.token for one in found)
     assert all(one.rest + one.attention == pytest.approx(one.token) for one in found)
+    assert all(0 < one.unrecorded < 2 * one.token for one in found), "the same pass, but for the record"
     assert table(found).splitlines()[-1].startswith("| 600 | ")
 
 
