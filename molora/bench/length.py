@@ -45,7 +45,7 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
     answers, and not."""
     system = System(engine.model, engine.tokenizer, grid_of(engine.model))
     wanted = [length for length in lengths if length + _TOKENS <= engine.info.context_length]
-    ids = tokens({MOLORA: system}, max(wanted) + _TOKENS)
+    ids = tokens({MOLORA: system}, max(wanted, default=0) + _TOKENS)
     readings = [one.reading(len(ids)) for one in (system, system.unrecorded)]
     found, at = [], 0
     for length in wanted:
@@ -59,16 +59,17 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
 
 
 def table(found: list[Cost]) -> str:
+    """Empty without any."""
     lines = [
-        "| tokens before | a token, ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
+        "| one token more, recorded | ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {one.length:,} | {one.token:.1f} | {one.attention:.1f} | {one.rest:.1f} | {one.unrecorded:.1f} "
-        f"| {one.token / one.unrecorded:.2f} |"
+        f"| after {one.length:,} others | {one.token:.1f} | {one.attention:.1f} | {one.rest:.1f} "
+        f"| {one.unrecorded:.1f} | {one.token / one.unrecorded:.2f} |"
         for one in found
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) if found else ""
 
 
 def _read(reading: Reading, ids: list[int]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from molora.bench import length as late
+
 LABELS = {
     "base": "base alone",
     "molora": "MoLoRA",
@@ -31,7 +33,8 @@ def table(report: dict[str, Any]) -> str:
     for job, medians in jobs.items():
         cells = (_number(medians.get(name)) for name in systems)
         lines.append(f"| {JOBS.get(job, job)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _ratios(report), "", _memory(report)])
+    costs = late.table([late.Cost(**one) for one in report.get("lengths", [])])
+    return "\n\n".join(part for part in ("\n".join(lines), _ratios(report), costs, _memory(report)) if part)
 
 
 def where(report: dict[str, Any]) -> str:

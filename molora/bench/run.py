@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
 from molora.bench.fresh import first_token_seconds, fresh
+from molora.bench.length import costs
 from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
 from molora.bench.machine import machine
 from molora.bench.made import made_base, made_engine
@@ -19,6 +20,7 @@ from molora.bench.measuring import CONTEXT, TURN, Effort, Seconds, Turn, interle
 from molora.bench.memory import bytes_a_token, copy_bytes_a_second, peak_device_bytes, peak_host_bytes
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, missing, systems_of
 from molora.engine import Engine
+from molora.fast import fits
 from molora.loading import load
 from molora.shapes import SHAPES
 
@@ -80,6 +82,7 @@ def run(
             turns = _turns(job, effort, systems, room, llama)
             if turns:
                 seconds[job] = interleaved(job, turns, effort, warm=int(effort.least > 1))
+        late = costs(subject.engine) if device == "cpu" and not quick and fits(subject.engine.model) else []
         absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
         needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
     info = subject.engine.info
@@ -98,6 +101,7 @@ def run(
         "rounds": {job: len(times[BASE]) for job, times in seconds.items()},
         "milliseconds": _medians(seconds),
         "ratios": _ratios(seconds),
+        "lengths": [one._asdict() for one in late],
         "bandwidth": _bandwidth(bandwidth, needed, seconds.get("decode", {})),
         "missing": absent,
     }

@@ -13,7 +13,7 @@ def test_each_length_has_its_cost_and_attention_is_a_part_of_it(engine: Engine) 
     assert all(0 < one.attention < one.token for one in found)
     assert all(one.rest + one.attention == pytest.approx(one.token) for one in found)
     assert all(0 < one.unrecorded < 2 * one.token for one in found), "the same pass, but for the record"
-    assert table(found).splitlines()[-1].startswith("| 600 | ")
+    assert table(found).splitlines()[-1].startswith("| after 600 others | ")
 
 
 def test_it_is_asked_for_by_name(
@@ -21,4 +21,4 @@ def test_it_is_asked_for_by_name(
 ) -> None:
     monkeypatch.setattr(command, "load", lambda *_: engine)
     assert command.main(["--length"]) == 0
-    assert "| 10 | " in capsys.readouterr().out
+    assert "| after 10 others | " in capsys.readouterr().out

@@ -27,6 +27,14 @@ def test_the_table_holds_times_and_ratios_and_leaves_out_what_was_not_measured()
     assert "at 40% of the speed at which memory is copied (20 GB/s), the base alone at 50%." in text
 
 
+def test_what_a_late_token_costs_is_told_where_it_was_measured() -> None:
+    late = {"length": 3950, "token": 12.0, "unrecorded": 10.0, "attention": 4.5}
+    found = rows(table(made_bench() | {"lengths": [late]}))
+    assert found["one token more, recorded"][0][0] == "ms"
+    assert found["after 3,950 others"] == [["12.0", "4.5", "7.5", "10.0", "1.20"]]
+    assert "one token more, recorded" not in rows(table(made_bench()))
+
+
 def test_the_section_holds_every_shape_and_says_where_a_gpu_is_lacking() -> None:
     cpu, gpu = made_bench(), made_bench("cuda card") | {"model": "MING-MOE-7B", "weights": "random"}
     assert section([cpu]).startswith(table(cpu))

@@ -51,6 +51,7 @@ def test_a_folder_is_loaded_measured_and_reported(
     assert set(report["milliseconds"]) == {"decode", "decode_batch8", "prefill32", "prefill512"}, (
         "it reads 1,024 tokens"
     )
+    assert [late["length"] for late in report["lengths"]] == [10]
     assert report["load_seconds"] > 0
     assert report["first_token_seconds"] > 0
     assert report["peak_host_bytes"] >= report["peak_host_bytes_loading"] > 10**7
