@@ -1,8 +1,9 @@
 """The pieces of one token's way through a decoder on a CPU, and the routing of many, compiled; `compiled.py` puts them
-together.
+together. What takes longer than a thread to wake is shared by several.
 
 As torch's own functions they are a thousand small calls a token, which cost more than their arithmetic. Compiled with
-numba, which needs no compiler on the user's machine; its code is kept on disk.
+numba, which needs no compiler on the user's machine; its code is kept on disk until this file changes, so that none of
+it may stand in another one.
 
 Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
 longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
