@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=8, help="rank of each expert and of the attention LoRA")
     parser.add_argument("--alpha", type=float, default=16.0, help="LoRA alpha")
     parser.add_argument("--dropout", type=float, default=0.0, help="LoRA dropout")
-    parser.add_argument("--balance", type=float, default=0.001, help="weight of the load-balance loss")
+    parser.add_argument("--balance", type=float, default=0.01, help="weight of the load-balance loss")
     parser.add_argument("--steps", type=int, default=1020, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
     parser.add_argument("--max-length", type=int, default=320, help="tokens a sequence")
