@@ -14,7 +14,7 @@ import torch
 
 from molora.base import DEMO, QUANTIZE
 from molora.bench import length
-from molora.bench.report import section, table
+from molora.bench.report import lengths_table, section, table
 from molora.bench.run import run
 from molora.errors import MoloraError
 from molora.loading import load
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.length:
             engine = load(args.shape or args.model, args.base, args.quantize, "cpu")
-            print(length.table(length.costs(engine)), flush=True)
+            print(lengths_table([cost._asdict() for cost in length.costs(engine)]), flush=True)
             return 0
         report = _all(args) if args.all_shapes is not None else _one(args.shape or args.model, args)
         if args.json:

@@ -35,10 +35,6 @@ class Cost(NamedTuple):
     attention: float
     """The queries' way through keys and values alone, in all layers"""
 
-    @property
-    def rest(self) -> float:
-        return self.token - self.attention
-
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
     """One for each length that the model can read, in their order; read token by token in turns, recorded as the engine
@@ -56,20 +52,6 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
         recorded, unrecorded = (min(each) for each in zip(*times, strict=True))
         found.append(Cost(length, recorded, unrecorded, _attention(engine.model, at)))
     return found
-
-
-def table(found: list[Cost]) -> str:
-    """Empty without any."""
-    lines = [
-        "| one token more, recorded | ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| after {one.length:,} others | {one.token:.1f} | {one.attention:.1f} | {one.rest:.1f} "
-        f"| {one.unrecorded:.1f} | {one.token / one.unrecorded:.2f} |"
-        for one in found
-    ]
-    return "\n".join(lines) if found else ""
 
 
 def _read(reading: Reading, ids: list[int]) -> None:

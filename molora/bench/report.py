@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from molora.bench import length as late
-
 LABELS = {
     "base": "base alone",
     "molora": "MoLoRA",
@@ -33,8 +31,22 @@ def table(report: dict[str, Any]) -> str:
     for job, medians in jobs.items():
         cells = (_number(medians.get(name)) for name in systems)
         lines.append(f"| {JOBS.get(job, job)} | {' | '.join(cells)} |")
-    costs = late.table([late.Cost(**one) for one in report.get("lengths", [])])
-    return "\n\n".join(part for part in ("\n".join(lines), _ratios(report), costs, _memory(report)) if part)
+    late = lengths_table(report["lengths"]) if report.get("lengths") else ""
+    return "\n\n".join(part for part in ("\n".join(lines), _ratios(report), late, _memory(report)) if part)
+
+
+def lengths_table(costs: list[dict[str, Any]]) -> str:
+    """What a token costs after how many others: `length.Cost`s as they stand in a report."""
+    lines = [
+        "| one token more, recorded | ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| after {one['length']:,} others | {one['token']:.1f} | {one['attention']:.1f} "
+        f"| {one['token'] - one['attention']:.1f} | {one['unrecorded']:.1f} | {one['token'] / one['unrecorded']:.2f} |"
+        for one in costs
+    ]
+    return "\n".join(lines)
 
 
 def where(report: dict[str, Any]) -> str:
