@@ -167,6 +167,18 @@ def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens:
     assert torch.equal(halves, y.bfloat16())
 
 
+@pytest.mark.parametrize(("bound", "error"), [(1, 2e-7), (87, 5e-6)])
+def test_the_exponential_is_as_exact_as_it_says(bound: float, error: float) -> None:
+    def of_all(x: Any) -> Any:
+        y = np.empty_like(x)
+        for i in range(len(x)):
+            y[i] = kernel._exp(x[i])
+        return y
+
+    x = np.linspace(-bound, bound, 10_001, dtype=np.float32)
+    assert np.abs(njit(of_all)(x) / np.exp(x.astype(np.float64)) - 1).max() < error
+
+
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     keys = torch.tensor([[[1e4], [-1e4], [1e4], [9.9e3]]])
     values = torch.tensor([[[1.0], [5.0], [3.0], [7.0]]])
