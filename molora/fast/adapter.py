@@ -104,21 +104,24 @@ class Experts:
         y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
         return y, Picked(logits, ids, weights)
 
-    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None) -> Picked:
-        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place; and which they were."""
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Any) -> None:
+        """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place. Which they were goes to
+        `seen`, a list of `Picked` here."""
         p, e, r = self._p, self._e, self._r
         dtype = parts[0].dtype
         a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
-        h, picked = self.routed(x, F.linear(x.to(dtype), a).view(-1, p, e, r), masks)  # [N, P, E, R]
+        h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
+        logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
+        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
+        h = gated(h, ids, weights * self._scaling)
         for number, y in enumerate(parts):
             y.addmm_(h[:, number].flatten(1), b[number])
-        return picked
+        seen.append(Picked(logits, ids, weights))
 
-    def routed(self, x: Tensor, h: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
-        """What the A's gave for x, h [N, P, E, R], with the gates on it, maybe in place; and what routers decided."""
-        logits = F.linear(x.float(), self._router, self._bias).view(-1, self._p, self._e)  # [N, P, E]
-        ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
-        return gated(h, ids, weights * self._scaling), Picked(logits, ids, weights)
+    def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: Any) -> Tensor:
+        """silu(gate) * up [N, O] of two linears with what the experts add; may take the place of one of them."""
+        self.add_many(x, (gate, up), masks, seen)
+        return F.silu(gate).mul_(up)
 
 
 def numbers(tensor: Tensor) -> NDArray[Any]:

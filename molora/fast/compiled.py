@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, numbers
-from molora.fast.kernel import adapted, attended, gated, normed, routed, turned
+from molora.fast.kernel import adapted, attended, gated, mixed, normed, turned
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
 from molora.fast.step import Layer, Site, Step
@@ -35,8 +35,8 @@ _NO_EXPERTS = (
 """Routers, their bias, A, B and scaling; see `kernel.adapted`"""
 
 
-_WORTH = 128
-"""Tokens to attend to, or to route, that take a thread longer than to wake"""
+_ATTENDED, _MIXED = 128, 16
+"""Tokens to attend to, or to take through experts, that take a thread longer than to wake"""
 
 
 class _Input:
@@ -86,27 +86,33 @@ class _Layer(NamedTuple):
 
 
 class CompiledExperts(Experts):
-    """The same as `Experts`; where products with many tokens are in bfloat16, routers and gates are compiled."""
+    """The same as `Experts`; of a prompt's tokens, too, each goes through the experts alone that are picked for it."""
+
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: _Picks) -> None:
+        self._mix(x, parts, masks, seen, gates=False)
+
+    def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: _Picks) -> Tensor:
+        self._mix(x, (gate, up), masks, seen, gates=True)
+        return gate
+
+    def _mix(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: _Picks, *, gates: bool) -> None:
+        places = np.array([part.data_ptr() for part in parts])
+        edit = self._unedited if masks is None else masks_array(masks)
+        like, rows = numbers(parts[0]), seen.next(len(parts))
+        mixed(numbers(x), places, like, self._arrays, edit, rows, gates, _parts(len(x), _MIXED))
 
     @cached_property
-    def _routers(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """Routers [P, E, I], their bias [P, E], and the scaling."""
-        router, bias, _, _, scaling = self.arrays
-        return router, bias, scaling
+    def _arrays(self) -> Any:
+        return self.arrays
 
-    def routed(self, x: Tensor, h: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
-        if h.dtype != torch.bfloat16:
-            return super().routed(x, h, masks)
-        p, e, k = self.sizes
-        rows = np.empty((len(x), p, e + 2 * k), np.float32)
-        edit = unedited(p, e) if masks is None else masks_array(masks)
-        routed(numbers(x), numbers(h), *self._routers, edit, rows, _parts(len(x)))
-        return h, Picked(*torch.from_numpy(rows).split([e, k, k], dim=-1))
+    @cached_property
+    def _unedited(self) -> NDArray[np.float32]:
+        return unedited(*self.sizes[:2])
 
 
-def _parts(tokens: int) -> int:
-    """How many threads are worth waking for."""
-    return max(1, min(threads(), tokens // _WORTH))
+def _parts(tokens: int, worth: int) -> int:
+    """How many threads are worth waking for them."""
+    return max(1, min(threads(), tokens // worth))
 
 
 def unedited(routers: int, experts: int) -> NDArray[np.float32]:
@@ -128,6 +134,13 @@ class CompiledStep(Step):
         whole = [layer for layer in layers if layer is not None]
         return whole if len(whole) == len(layers) else None
 
+    def _seen(self, tokens: int) -> _Picks:
+        sites = [site for layer in self.layers for site in (layer.gate_up, layer.down)]
+        return _Picks([site.experts.sizes for site in sites if site.experts is not None], tokens)
+
+    def _picked(self, seen: _Picks) -> list[Picked]:
+        return seen.all()
+
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         if self._compiled is None:
             return super().__call__(token, cache, plan)
@@ -139,7 +152,7 @@ class CompiledStep(Step):
         states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
         query, found = torch.empty(heads, size), _Input.room(heads * size)
         states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
-        picks = _Picks(self._compiled)
+        picks = self._seen(1)
         for number, (layer, kept) in enumerate(zip(self._compiled, cache.layers, strict=True)):
             masks = plan.arrays.get(number, (None, None))
             normed(x_at, *layer.norm, read.at, read.halves_at)
@@ -149,10 +162,10 @@ class CompiledStep(Step):
             self._attend_to(query, kept.keys, kept.values, found)
             layer.out(found, x_at, True, plan.attention)
             normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
-            layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers))
+            layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers)[0])
             gated(both_at, both.shape[1], inner.at, inner.halves_at)
-            layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers))
-        return self._head.multiply(norm_of(self._norm, x)), picks.all()
+            layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
+        return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None or self._compiled is None:
@@ -165,27 +178,30 @@ class CompiledStep(Step):
         """Keys and values are views of a buffer, see `GrowingLayer`."""
         _, groups, total, size = keys.shape
         shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
-        attended(query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total))
+        attended(query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total, _ATTENDED))
 
 
 class _Picks:
-    """What the routers of one pass decide, in their order."""
+    """What the routers of one pass over N tokens decide, in their order."""
 
-    def __init__(self, layers: Sequence[_Layer]) -> None:
-        sites = [linears for layer in layers for linears in (layer.gate_up, layer.down) if linears.routers]
-        self._experts, self._top_k = sites[0].sizes if sites else (0, 0)
-        self._rows = np.empty((sum(one.routers for one in sites), self._experts + 2 * self._top_k), np.float32)
+    def __init__(self, sizes: Sequence[tuple[int, int, int]], tokens: int) -> None:
+        """`sizes`: P, E and K of what shares an input. In one array: small ones that last would lie between the big
+        ones that come and go, and leave holes too narrow for the next."""
+        _, self._experts, self._top_k = sizes[0] if sizes else (0, 0, 0)
+        routers = sum(count for count, *_ in sizes)
+        self._rows = np.empty((tokens, routers, self._experts + 2 * self._top_k), np.float32)
         self._at = 0
 
     def next(self, routers: int) -> NDArray[np.float32]:
-        """Where the next ones write, [P, E+2K]."""
+        """Where the next ones write, [N, P, E+2K]."""
         self._at += routers
-        return self._rows[self._at - routers : self._at]
+        return self._rows[:, self._at - routers : self._at]
 
     def all(self) -> list[Picked]:
-        """[L*P, ...]; empty without routers."""
-        parts = torch.from_numpy(self._rows).split([self._experts, self._top_k, self._top_k], dim=-1)
-        return [Picked(*parts)] if len(self._rows) else []
+        """[N, L*P, ...]; empty without routers."""
+        e, k, rows = self._experts, self._top_k, self._rows
+        parts = rows[..., :e], rows[..., e : e + k], rows[..., e + k :]
+        return [Picked(*map(torch.from_numpy, parts))] if rows.shape[1] else []
 
 
 def _compiled(layer: Layer) -> _Layer | None:

@@ -65,17 +65,26 @@ class Site:
             y = self.lora.add(x, y)
         return y
 
-    def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> list[Tensor]:
-        """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens."""
+    def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
+        """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens. `seen`:
+        as the experts take it."""
         read = x.to(self._dtype)
-        if self.experts is None and self._copies:
+        if self.experts is None and (self._copies or (lora and self._merges)):
             return [F.linear(read, *each) for each in (self._merged if lora else self._joined)]
         parts = self._parts(read)
         if self.experts is not None:
-            seen.append(self.experts.add_many(x, parts, masks))
+            self.experts.add_many(x, parts, masks, seen)
         elif self.lora is not None and lora:
             parts = [self.lora.add(read, torch.cat(parts, dim=-1))]
         return parts
+
+    def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
+        """silu(gate) * up [N, O] of what `many` gives for the two."""
+        if self.experts is None:
+            gate, up = _halves(self.many(x, masks, lora, seen))
+            return F.silu(gate).mul_(up)
+        gate, up = self._parts(x.to(self._dtype))
+        return self.experts.gate_many(x, gate, up, masks, seen)
 
     def _parts(self, read: Tensor) -> list[Tensor]:
         if not self._plain:
@@ -85,6 +94,11 @@ class Site:
     @property
     def _copies(self) -> bool:
         return self._plain and self._dtype != self.linears[0].weight.dtype
+
+    @property
+    def _merges(self) -> bool:
+        """Whether plain LoRA is worth a copy of the weights: where single tokens are read from one anyway."""
+        return self._plain and self._pack and self.lora is not None
 
     @cached_property
     def _weights(self) -> list[tuple[Tensor, Tensor | None]]:
@@ -192,13 +206,23 @@ class Step:
         count = len(tokens)
         cos, sin = self._angles(x, torch.arange(past, past + count, device=x.device))  # [N, D]
         turn = cos[:, None], sin[:, None]  # [N, 1, D]
-        seen: list[Picked] = []
+        seen = self._seen(count)
         for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
             x = x + self._attend_many(layer, normed(layer.norm, x), turn, kept, plan.attention)
-            gate, up = _halves(layer.gate_up.many(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen))
-            x = x + layer.down.many(F.silu(gate).mul_(up), masks[1], plan.mlp, seen)[0]
-        return F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head)), seen
+            inner = layer.gate_up.gated(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            x = x + layer.down.many(inner, masks[1], plan.mlp, seen)[0]
+        logits = F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head))
+        return logits, self._picked(seen)
+
+    def _seen(self, tokens: int) -> Any:
+        """What takes the picks of the routers for so many tokens."""
+        return []
+
+    def _picked(self, seen: Any) -> list[Picked]:
+        """What it took."""
+        picked: list[Picked] = seen
+        return picked
 
     def _attend_many(
         self,

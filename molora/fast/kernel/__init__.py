@@ -1,0 +1,18 @@
+"""What a CPU computes in compiled code: one token's way through a decoder layer, and a prompt's through its experts.
+
+As torch's own functions a token is a thousand small calls, which cost more than their arithmetic, and a prompt's picked
+experts can be had only by computing all. Compiled with numba, which needs no compiler on the user's machine. What takes
+longer than a thread to wake is shared by several.
+
+Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
+longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
+
+Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H
+heads, G key heads, D size of a head, T tokens to attend to.
+"""
+
+from molora.fast.kernel.attention import attended
+from molora.fast.kernel.prompt import mixed
+from molora.fast.kernel.token import adapted, gated, normed, turned
+
+__all__ = ["adapted", "attended", "gated", "mixed", "normed", "turned"]

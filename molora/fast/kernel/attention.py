@@ -1,0 +1,96 @@
+"""Attention of one token."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.lanes import Floats
+from molora.fast.kernel.numbers import exp, float_array, half, half_array
+
+
+@inner
+def _weights(query: Floats, keys: Floats, scale: float, weights: Floats, sums: Floats) -> None:
+    """How much queries [Q, D] of one key head attend to T tokens: weights [Q, T], not yet divided by their sum; sums
+    [2, Q] take the largest score and that sum."""
+    count, total = weights.shape
+    for t in range(total):
+        for q in range(count):
+            score = np.float32(0)
+            for d in range(query.shape[1]):
+                score += query[q, d] * keys[t, d]
+            weights[q, t] = score * scale
+    for q in range(count):
+        largest, whole = weights[q, 0], np.float32(0)
+        for t in range(1, total):
+            largest = max(largest, weights[q, t])
+        for t in range(total):
+            weights[q, t] = exp(weights[q, t] - largest)
+            whole += weights[q, t]
+        sums[0, q], sums[1, q] = largest, whole
+
+
+@inner
+def _weighted(weights: Floats, values: Floats, y: Floats) -> None:
+    """y [Q, D] = weights [Q, T] @ values [T, D], four tokens at a time, all queries at once, so that values are read
+    from memory once."""
+    (count, total), size = weights.shape, values.shape[1]
+    y[:] = 0
+    t = 0
+    while t + 4 <= total:
+        for q in range(count):
+            w0, w1, w2, w3 = weights[q, t], weights[q, t + 1], weights[q, t + 2], weights[q, t + 3]
+            for d in range(size):
+                y[q, d] += w0 * values[t, d] + w1 * values[t + 1, d] + w2 * values[t + 2, d] + w3 * values[t + 3, d]
+        t += 4
+    while t < total:
+        for q in range(count):
+            for d in range(size):
+                y[q, d] += weights[q, t] * values[t, d]
+        t += 1
+
+
+@inner
+def _joined(found: Floats, sums: Floats, y: Floats) -> None:
+    """What one query found in each of the parts, [parts, D], to y [D], by sums [parts, 2]."""
+    largest, whole = sums[0, 0], np.float32(0)
+    for part in range(1, len(found)):
+        largest = max(largest, sums[part, 0])
+    y[:] = 0
+    for part in range(len(found)):
+        weight = exp(sums[part, 0] - largest)
+        whole += weight * sums[part, 1]
+        for d in range(y.shape[0]):
+            y[d] += weight * found[part, d]
+    for d in range(y.shape[0]):
+        y[d] /= whole
+
+
+@shared
+def attended(
+    query: Floats,
+    scale: float,
+    keys_at: int,
+    values_at: int,
+    shape: tuple[int, int, int],
+    y_at: int,
+    halves_at: int,
+    parts: int,
+) -> None:
+    """Attention of one token, queries [H, D], to the first T of the tokens that keys and values [G, room, D] have room
+    for: y [H, D] in float32 and in bfloat16. `shape`: G, room and T. Each part of the work sees some of the tokens."""
+    (heads, size), (groups, room, total), each = query.shape, shape, query.shape[0] // shape[0]
+    keys, values = float_array(keys_at, (groups, room, size)), float_array(values_at, (groups, room, size))
+    y, halves = float_array(y_at, (heads, size)), half_array(halves_at, (heads, size))
+    found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)
+    for job in prange(parts * groups):
+        part, g = job // groups, job % groups
+        first, last, own = total * part // parts, total * (part + 1) // parts, slice(g * each, (g + 1) * each)
+        weights = np.empty((each, last - first), np.float32)
+        _weights(query[own], keys[g, first:last], scale, weights, sums[part, :, own])
+        _weighted(weights, values[g, first:last], found[part, own])
+    for head in range(heads):
+        _joined(found[:, head], sums[:, :, head], y[head])
+        for d in range(size):
+            halves[head, d] = half(y[head, d])

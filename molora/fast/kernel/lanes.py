@@ -1,0 +1,151 @@
+"""Several float32 side by side as one value, as wide as the CPU's registers.
+
+Left to itself the compiler puts a loop on such registers only where it can prove that no array overlaps another, which
+a few arrays more, or a call taken into a loop, are enough to keep it from.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing import signature
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numpy.typing import NDArray
+
+from molora.fast.kernel.numbers import FAST, Words, exponential, rounded
+
+Floats = NDArray[np.float32]
+Narrow = NDArray[Any]
+
+_HAS = binding.get_host_cpu_features()
+LANES = 16 if _HAS.get("avx512f") else 8 if _HAS.get("avx") else 4
+"""How many"""
+
+_KIND = Words.of(LANES)
+
+
+class _Lanes(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _KIND.floats)
+
+
+_lanes = _Lanes()
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any, target: Any) -> Any:
+    """To `target`s from a place of a narrow array on."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), target.as_pointer())
+
+
+def _arithmetic(operation: Any, instruction: str) -> None:
+    """Lets compiled code write an operation of two as it does for numbers."""
+
+    @infer_global(operation)
+    class _Template(ConcreteTemplate):
+        cases = (signature(_lanes, _lanes, _lanes),)
+
+    @lower_builtin(operation, _Lanes, _Lanes)
+    def _lowered(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args, flags=FAST)
+
+
+for _operation, _instruction in (
+    (operator.add, "fadd"),
+    (operator.iadd, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+):
+    _arithmetic(_operation, _instruction)
+
+
+@intrinsic
+def load(typing_context: Any, array: Any, at: Any) -> Any:
+    """Those of a narrow array [any] from a place on."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        if kind.dtype != types.uint16:
+            return builder.load(_pointer(context, builder, kind, *args, _KIND.floats), align=4)
+        halves = builder.load(_pointer(context, builder, kind, *args, _KIND.halves), align=2)
+        return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
+
+    return _lanes(array, types.intp), of
+
+
+@intrinsic
+def store(typing_context: Any, array: Any, at: Any, lanes: Any) -> Any:
+    """Puts them there; in bfloat16 rounded to the nearest, to the even one of two."""
+
+    def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        if kind.dtype != types.uint16:
+            builder.store(args[2], _pointer(context, builder, kind, args[0], args[1], _KIND.floats), align=4)
+        else:
+            halves = rounded(builder, args[2], _KIND)
+            builder.store(halves, _pointer(context, builder, kind, args[0], args[1], _KIND.halves), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), to
+
+
+@intrinsic
+def spread(typing_context: Any, value: Any) -> Any:
+    """The same float32 in all of them."""
+
+    def one(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        nothing = ir.Constant(_KIND.floats, ir.Undefined)
+        first = builder.insert_element(nothing, args[0], ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(first, nothing, _KIND.each(0))
+
+    return _lanes(types.float32), one
+
+
+@intrinsic
+def silu(typing_context: Any, lanes: Any) -> Any:
+    """x / (1 + e to the -x)."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        below = builder.fadd(_KIND.each(1.0), exponential(builder, builder.fneg(args[0]), _KIND))
+        return builder.fdiv(args[0], below)
+
+    return _lanes(_lanes), of
+
+
+@intrinsic
+def total(typing_context: Any, lanes: Any) -> Any:
+    """Their sum."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _KIND.floats])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
+        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=FAST)
+
+    return types.float32(_lanes), of
+
+
+@intrinsic
+def ahead(typing_context: Any, array: Any, at: Any) -> Any:
+    """Asks the memory for a narrow array [any] from a place on, which will soon be read and written."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], *args, ir.IntType(8))
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, ir.Constant(word, 1), ir.Constant(word, 3), ir.Constant(word, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), of

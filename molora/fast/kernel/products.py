@@ -1,0 +1,144 @@
+"""Products with thin matrices: many rows or columns of a weight at a time, so that what stays is read less often.
+
+Arrays must lie side by side along their last axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from molora.fast.kernel.keeping import inner
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store, total
+from molora.fast.kernel.numbers import as_in, wide
+
+
+@inner
+def product(weight: Narrow, x: Narrow, h: Floats) -> None:
+    """h [R] = weight [R, I] @ x [I]."""
+    r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
+    even = size - size % LANES
+    while r + 8 <= rank:
+        s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
+        for i in range(0, even, LANES):
+            v = load(x, i)
+            s0 += load(weight[r], i) * v
+            s1 += load(weight[r + 1], i) * v
+            s2 += load(weight[r + 2], i) * v
+            s3 += load(weight[r + 3], i) * v
+            s4 += load(weight[r + 4], i) * v
+            s5 += load(weight[r + 5], i) * v
+            s6 += load(weight[r + 6], i) * v
+            s7 += load(weight[r + 7], i) * v
+        h[r], h[r + 1], h[r + 2], h[r + 3] = total(s0), total(s1), total(s2), total(s3)
+        h[r + 4], h[r + 5], h[r + 6], h[r + 7] = total(s4), total(s5), total(s6), total(s7)
+        r += 8
+    while r < rank:
+        s0 = zero
+        for i in range(0, even, LANES):
+            s0 += load(weight[r], i) * load(x, i)
+        h[r] = total(s0)
+        r += 1
+    for i in range(even, size):
+        for r in range(rank):
+            h[r] += wide(weight[r, i]) * wide(x[i])
+
+
+@inner
+def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
+    """The same for two tokens."""
+    r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
+    even = size - size % LANES
+    while r + 4 <= rank:
+        s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
+        for i in range(0, even, LANES):
+            v, w = load(x, i), load(other, i)
+            one, two = load(weight[r], i), load(weight[r + 1], i)
+            s0 += one * v
+            t0 += one * w
+            s1 += two * v
+            t1 += two * w
+            one, two = load(weight[r + 2], i), load(weight[r + 3], i)
+            s2 += one * v
+            t2 += one * w
+            s3 += two * v
+            t3 += two * w
+        h[r], h[r + 1], h[r + 2], h[r + 3] = total(s0), total(s1), total(s2), total(s3)
+        other_h[r], other_h[r + 1], other_h[r + 2], other_h[r + 3] = total(t0), total(t1), total(t2), total(t3)
+        r += 4
+    while r < rank:
+        s0, t0 = zero, zero
+        for i in range(0, even, LANES):
+            one = load(weight[r], i)
+            s0 += one * load(x, i)
+            t0 += one * load(other, i)
+        h[r], other_h[r] = total(s0), total(t0)
+        r += 1
+    for i in range(even, size):
+        for r in range(rank):
+            h[r] += wide(weight[r, i]) * wide(x[i])
+            other_h[r] += wide(weight[r, i]) * wide(other[i])
+
+
+@inner
+def add_rows(y: Narrow, h: Floats, b: Narrow) -> None:
+    """y [O] += h [R] @ b [R, O]."""
+    o, rank, size = 0, h.shape[0], y.shape[0]
+    while o + 4 * LANES <= size:
+        o1, o2, o3 = o + LANES, o + 2 * LANES, o + 3 * LANES
+        s0, s1, s2, s3 = load(y, o), load(y, o1), load(y, o2), load(y, o3)
+        for r in range(rank):
+            v = spread(h[r])
+            s0 += load(b[r], o) * v
+            s1 += load(b[r], o1) * v
+            s2 += load(b[r], o2) * v
+            s3 += load(b[r], o3) * v
+        store(y, o, s0)
+        store(y, o1, s1)
+        store(y, o2, s2)
+        store(y, o3, s3)
+        o += 4 * LANES
+    while o + LANES <= size:
+        s0 = load(y, o)
+        for r in range(rank):
+            s0 += load(b[r], o) * spread(h[r])
+        store(y, o, s0)
+        o += LANES
+    while o < size:
+        whole = wide(y[o])
+        for r in range(rank):
+            whole += h[r] * wide(b[r, o])
+        y[o] = as_in(y, whole)
+        o += 1
+
+
+@inner
+def add_both(y: Narrow, other: Narrow, h: Floats, other_h: Floats, b: Narrow) -> None:
+    """The same for two tokens."""
+    o, rank, size = 0, h.shape[0], y.shape[0]
+    while o + 4 * LANES <= size:
+        o1, o2, o3 = o + LANES, o + 2 * LANES, o + 3 * LANES
+        s0, s1, s2, s3 = load(y, o), load(y, o1), load(y, o2), load(y, o3)
+        t0, t1, t2, t3 = load(other, o), load(other, o1), load(other, o2), load(other, o3)
+        for r in range(rank):
+            v, w = spread(h[r]), spread(other_h[r])
+            one, two = load(b[r], o), load(b[r], o1)
+            s0 += one * v
+            t0 += one * w
+            s1 += two * v
+            t1 += two * w
+            one, two = load(b[r], o2), load(b[r], o3)
+            s2 += one * v
+            t2 += one * w
+            s3 += two * v
+            t3 += two * w
+        store(y, o, s0)
+        store(y, o1, s1)
+        store(y, o2, s2)
+        store(y, o3, s3)
+        store(other, o, t0)
+        store(other, o1, t1)
+        store(other, o2, t2)
+        store(other, o3, t3)
+        o += 4 * LANES
+    add_rows(y[o:], h, b[:, o:])
+    add_rows(other[o:], other_h, b[:, o:])
