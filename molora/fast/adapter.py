@@ -6,8 +6,10 @@ Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -29,30 +31,41 @@ class Picked(NamedTuple):
 
 
 class PlainLora:
-    """LoRA without a router on linears of any widths: their A's in one product, their B's on a block diagonal."""
+    """LoRA of one rank and without a router on linears of any widths."""
 
     def __init__(self, linears: Sequence[MoloraLinear]) -> None:
-        self._a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*R, I]
-        self._b = torch.block_diag(*(linear.lora_B.detach().T * linear.scaling for linear in linears))  # [P*R, P*O]
+        self._widths = [linear.out_features for linear in linears]
+        self._dtype = linears[0].lora_A.dtype
+        self._a = _narrow(torch.cat([linear.lora_A.detach() for linear in linears]))  # [P*R, I]
+        b = [linear.lora_B.detach().T * linear.scaling for linear in linears]
+        self._b = _narrow(torch.cat(b, dim=1))  # [R, P*O]
 
     @property
     def nbytes(self) -> int:
-        """What one token reads."""
+        """What one token must read."""
         return self._a.nbytes + self._b.nbytes
+
+    @cached_property
+    def _products(self) -> tuple[Tensor, Tensor]:
+        """A's [P*R, I] for one product, and B's [P*R, P*O] on a block diagonal for another."""
+        b = self._b.to(self._dtype).split(self._widths, dim=1)
+        return self._a.to(self._dtype), torch.block_diag(*b)
 
     @property
     def product(self) -> Tensor:
         """What it adds to the weights of the linears [P*O, I]."""
-        return self._b.T @ self._a
+        a, b = self._products
+        return b.T @ a
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A [P*R, I] and B [P*R, P*O] as compiled code takes them."""
-        return numbers(self._a), numbers(self._b)
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """A [P*R, I], B [R, P*O], and where each linear's results begin [P+1], as compiled code takes them."""
+        return numbers(self._a), numbers(self._b), np.cumsum([0, *self._widths])
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
-        return torch.addmm(y, F.linear(x, self._a), self._b)
+        a, b = self._products
+        return torch.addmm(y, F.linear(x, a), b)
 
 
 class Experts:
@@ -85,8 +98,14 @@ class Experts:
         """Routers [P, E, I], their bias [P, E], A [P, E, R, I], B [P, E, R, O] and the scaling, as compiled code takes
         them."""
         axes = self._p, self._e, self._r, -1
-        router, bias = self._router.view(self._p, self._e, -1).numpy(), self._bias.view(self._p, self._e).numpy()
-        return router, bias, numbers(self._a).reshape(axes), numbers(self._b).reshape(axes), float(self._scaling)
+        router, bias = numbers(_narrow(self._router)), self._bias.view(self._p, self._e).numpy()
+        return (
+            router.reshape(self._p, self._e, -1),
+            bias,
+            numbers(self._a).reshape(axes),
+            numbers(self._b).reshape(axes),
+            float(self._scaling),
+        )
 
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""

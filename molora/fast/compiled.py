@@ -26,7 +26,7 @@ from molora.fast.threads import threads
 
 _NO_ROWS = np.empty((0, 0), np.float32)
 _NO_EXPERTS = (
-    np.empty((0, 0, 0), np.float32),
+    np.empty((0, 0, 0), np.uint16),
     np.empty((0, 0), np.float32),
     np.empty((0, 0, 0, 0), np.uint16),
     np.empty((0, 0, 0, 0), np.uint16),
@@ -58,7 +58,7 @@ class _Linears:
         self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
         self._product = packed.halves
         self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
-        self._no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16)
+        self._no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
         self._lora = site.lora.arrays if site.lora else self._no_lora
         self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
@@ -178,7 +178,9 @@ class CompiledStep(Step):
         """Keys and values are views of a buffer, see `GrowingLayer`."""
         _, groups, total, size = keys.shape
         shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
-        attended(query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total, _ATTENDED))
+        attended(
+            query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total, _ATTENDED)
+        )
 
 
 class _Picks:

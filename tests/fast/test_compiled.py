@@ -64,12 +64,13 @@ def adapted(
     """What the compiled function makes of it: y, and the routers' rows [P, E+2K]."""
     p, e, k = experts.sizes if experts else (0, 0, 0)
     nothing = (
-        np.empty((0, 0, 0), np.float32),
+        np.empty((0, 0, 0), np.uint16),
         np.empty((0, 0), np.float32),
         *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
         1.0,
     )
-    given = lora.arrays if lora else (np.empty((0, I), np.uint16), np.empty((0, y.shape[1]), np.uint16))
+    none = np.empty((0, I), np.uint16), np.empty((0, y.shape[1]), np.uint16), np.zeros(1, np.int64)
+    given = lora.arrays if lora else none
     masks = edit.get("masks") or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     bias = np.arange(y.shape[1], dtype=np.float32)

@@ -8,19 +8,25 @@ from numba import prange
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import Floats
 from molora.fast.kernel.numbers import exp, float_array, half, half_array
+from molora.fast.kernel.products import add_both, add_rows, product, products
+
+
+_CHUNK = 64
+"""Tokens whose keys stay in a core's own cache from one query to the next."""
 
 
 @inner
-def _weights(query: Floats, keys: Floats, scale: float, weights: Floats, sums: Floats) -> None:
-    """How much queries [Q, D] of one key head attend to T tokens: weights [Q, T], not yet divided by their sum; sums
-    [2, Q] take the largest score and that sum."""
+def _weights(query: Floats, keys: Floats, weights: Floats, sums: Floats) -> None:
+    """How much queries [Q, D] of one key head, with the scale in them, attend to T tokens: weights [Q, T], not yet
+    divided by their sum; sums [2, Q] take the largest score and that sum."""
     count, total = weights.shape
-    for t in range(total):
-        for q in range(count):
-            score = np.float32(0)
-            for d in range(query.shape[1]):
-                score += query[q, d] * keys[t, d]
-            weights[q, t] = score * scale
+    for t in range(0, total, _CHUNK):
+        some, q = keys[t : t + _CHUNK], 0
+        while q + 2 <= count:
+            products(some, query[q], query[q + 1], weights[q, t:], weights[q + 1, t:])
+            q += 2
+        if q < count:
+            product(some, query[q], weights[q, t:])
     for q in range(count):
         largest, whole = weights[q, 0], np.float32(0)
         for t in range(1, total):
@@ -33,22 +39,17 @@ def _weights(query: Floats, keys: Floats, scale: float, weights: Floats, sums: F
 
 @inner
 def _weighted(weights: Floats, values: Floats, y: Floats) -> None:
-    """y [Q, D] = weights [Q, T] @ values [T, D], four tokens at a time, all queries at once, so that values are read
-    from memory once."""
-    (count, total), size = weights.shape, values.shape[1]
+    """y [Q, D] = weights [Q, T] @ values [T, D]."""
+    count, total = weights.shape
     y[:] = 0
-    t = 0
-    while t + 4 <= total:
-        for q in range(count):
-            w0, w1, w2, w3 = weights[q, t], weights[q, t + 1], weights[q, t + 2], weights[q, t + 3]
-            for d in range(size):
-                y[q, d] += w0 * values[t, d] + w1 * values[t + 1, d] + w2 * values[t + 2, d] + w3 * values[t + 3, d]
-        t += 4
-    while t < total:
-        for q in range(count):
-            for d in range(size):
-                y[q, d] += weights[q, t] * values[t, d]
-        t += 1
+    for t in range(0, total, _CHUNK):
+        some, q = values[t : t + _CHUNK], 0
+        own = slice(t, t + len(some))
+        while q + 2 <= count:
+            add_both(y[q], y[q + 1], weights[q, own], weights[q + 1, own], some)
+            q += 2
+        if q < count:
+            add_rows(y[q], weights[q, own], some)
 
 
 @inner
@@ -88,7 +89,7 @@ def attended(
         part, g = job // groups, job % groups
         first, last, own = total * part // parts, total * (part + 1) // parts, slice(g * each, (g + 1) * each)
         weights = np.empty((each, last - first), np.float32)
-        _weights(query[own], keys[g, first:last], scale, weights, sums[part, :, own])
+        _weights(query[own] * np.float32(scale), keys[g, first:last], weights, sums[part, :, own])
         _weighted(weights, values[g, first:last], found[part, own])
     for head in range(heads):
         _joined(found[:, head], sums[:, :, head], y[head])

@@ -11,10 +11,10 @@ from typing import Any
 
 from numba import config, njit, set_num_threads
 
-_REORDERS = {"reassoc", "contract", "nsz"}
+REORDERS = "reassoc", "contract", "nsz"
 """Sums may be taken in any order, as in any fast product; infinities count, since edits are made of them."""
 
-inner = njit(fastmath=_REORDERS, nogil=True)
+inner = njit(fastmath=set(REORDERS), nogil=True)
 """For functions that only compiled ones call."""
 
 
@@ -29,7 +29,7 @@ _STAMP = _stamp()
 
 def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..., Any]:
     """Compiled, and kept on disk for the next start; only for this one where no folder can be written to."""
-    how = partial(njit, fastmath=_REORDERS, nogil=True, parallel=parallel)
+    how = partial(njit, fastmath=set(REORDERS), nogil=True, parallel=parallel)
     own = FunctionType(function.__code__, function.__globals__)
     own.__qualname__ = f"{function.__qualname__}_{'together_' * parallel}{_STAMP}"  # numba keeps it by this name
     try:

@@ -18,7 +18,8 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from molora.fast.kernel.numbers import FAST, Words, exponential, rounded
+from molora.fast.kernel.instructions import Kind, exponential, rounded
+from molora.fast.kernel.keeping import REORDERS
 
 Floats = NDArray[np.float32]
 Narrow = NDArray[Any]
@@ -27,7 +28,7 @@ _HAS = binding.get_host_cpu_features()
 LANES = 16 if _HAS.get("avx512f") else 8 if _HAS.get("avx") else 4
 """How many"""
 
-_KIND = Words.of(LANES)
+_KIND = Kind.of(LANES)
 
 
 class _Lanes(types.Type):
@@ -44,8 +45,9 @@ class _LanesModel(models.PrimitiveModel):
 _lanes = _Lanes()
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any, target: Any) -> Any:
-    """To `target`s from a place of a narrow array on."""
+def _pointer(context: Any, builder: Any, kind: Any, place: Any, target: Any) -> Any:
+    """To `target`s from a `place` on, an array of a kind and an index."""
+    array, at = place
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), target.as_pointer())
 
@@ -59,7 +61,7 @@ def _arithmetic(operation: Any, instruction: str) -> None:
 
     @lower_builtin(operation, _Lanes, _Lanes)
     def _lowered(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return getattr(builder, instruction)(*args, flags=FAST)
+        return getattr(builder, instruction)(*args, flags=REORDERS)
 
 
 for _operation, _instruction in (
@@ -78,8 +80,8 @@ def load(typing_context: Any, array: Any, at: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         if kind.dtype != types.uint16:
-            return builder.load(_pointer(context, builder, kind, *args, _KIND.floats), align=4)
-        halves = builder.load(_pointer(context, builder, kind, *args, _KIND.halves), align=2)
+            return builder.load(_pointer(context, builder, kind, args, _KIND.floats), align=4)
+        halves = builder.load(_pointer(context, builder, kind, args, _KIND.halves), align=2)
         return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
 
     return _lanes(array, types.intp), of
@@ -92,10 +94,10 @@ def store(typing_context: Any, array: Any, at: Any, lanes: Any) -> Any:
     def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         if kind.dtype != types.uint16:
-            builder.store(args[2], _pointer(context, builder, kind, args[0], args[1], _KIND.floats), align=4)
+            builder.store(args[2], _pointer(context, builder, kind, args[:2], _KIND.floats), align=4)
         else:
             halves = rounded(builder, args[2], _KIND)
-            builder.store(halves, _pointer(context, builder, kind, args[0], args[1], _KIND.halves), align=2)
+            builder.store(halves, _pointer(context, builder, kind, args[:2], _KIND.halves), align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), to
@@ -131,7 +133,7 @@ def total(typing_context: Any, lanes: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _KIND.floats])
         function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
-        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=FAST)
+        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=REORDERS)
 
     return types.float32(_lanes), of
 
@@ -141,7 +143,7 @@ def ahead(typing_context: Any, array: Any, at: Any) -> Any:
     """Asks the memory for a narrow array [any] from a place on, which will soon be read and written."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], *args, ir.IntType(8))
+        place = _pointer(context, builder, signature.args[0], args, ir.IntType(8))
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

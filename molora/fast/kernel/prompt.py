@@ -21,7 +21,7 @@ _AHEAD = 6
 
 
 @inner
-def _route(x: Narrow, router: Floats, bias: Floats, masks: Floats, rows: Floats) -> None:
+def _route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
     """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
     (count, top_k), n = (bias.shape[0], (rows.shape[1] - bias.shape[0]) // 2), 0
     while n + 2 <= len(x):
@@ -181,7 +181,7 @@ def mixed(
     x: Narrow,
     y_at: NDArray[np.int64],
     like: Narrow,
-    experts: tuple[Floats, Floats, Narrow, Narrow, float],
+    experts: tuple[Narrow, Floats, Narrow, Narrow, float],
     masks: Floats,
     rows: Floats,
     gates: bool,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from molora.fast.kernel.keeping import kept
-from molora.fast.kernel.lanes import Floats, Narrow
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
 from molora.fast.kernel.numbers import exp, float_array, half, half_array, wide
 from molora.fast.kernel.picks import pick
 from molora.fast.kernel.products import add_rows, product
@@ -20,24 +21,31 @@ def adapted(
     y_at: int,
     onto: bool,
     bias: Floats,
-    lora: tuple[Narrow, Narrow],
-    experts: tuple[Floats, Floats, Narrow, Narrow, float],
+    lora: tuple[Narrow, Narrow, NDArray[np.int64]],
+    experts: tuple[Narrow, Floats, Narrow, Narrow, float],
     masks: Floats,
     rows: Floats,
 ) -> None:
     """Linears that read x [I]: the base's product, as bfloat16 [P*O] at `base_at`, and what their adapters add to it.
 
-    Goes to y [P*O], or is added `onto` it. bias [P*O]. lora: a [R, I], b [R, P*O], with the scaling in it; rank 0 for
-    none. experts: router [P, E, I], its bias [P, E], a [P, E, R, I], b [P, E, R, O], scaling; P of 0 for none. masks
+    Goes to y [P*O], or is added `onto` it. bias [P*O]. lora: a [P*R, I], b [R, P*O] with the scaling in it, and where
+    each linear's results begin [P+1]; rank 0 for none. experts: router [P, E, I], its bias [P, E], a [P, E, R, I], b [P, E, R, O], scaling; P of 0 for none. masks
     [P, 4, E]: an edit's offset, kept (1 or 0), shift and sharpness. rows [P, E+2K] takes logits, ids and weights.
     """
-    x, y, base = float_array(x_at, lora[0].shape[1]), float_array(y_at, bias.shape[0]), half_array(base_at, bias.shape[0])
+    x, y, base = (
+        float_array(x_at, lora[0].shape[1]),
+        float_array(y_at, bias.shape[0]),
+        half_array(base_at, bias.shape[0]),
+    )
     for o in range(bias.shape[0]):
         y[o] = (y[o] if onto else np.float32(0)) + (wide(base[o]) + bias[o])
-    if lora[0].shape[0]:
-        h = np.empty(lora[0].shape[0], np.float32)
-        product(lora[0], x, h)
-        add_rows(y, h, lora[1])
+    down, up, first = lora
+    if down.shape[0]:
+        rank, h = up.shape[0], np.empty(down.shape[0], np.float32)
+        product(down, x, h)
+        for p in range(len(first) - 1):
+            own = slice(first[p], first[p + 1])
+            add_rows(y[own], h[p * rank : (p + 1) * rank], up[:, own])
     router, router_bias, a, b, scaling = experts
     count, rank, width = a.shape[1], a.shape[2], b.shape[3]
     top_k = (rows.shape[1] - count) // 2
@@ -74,7 +82,12 @@ def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> 
 def gated(both_at: int, size: int, y_at: int, halves_at: int) -> None:
     """silu(gate) * up of the two side by side [2*size], in float32 and in bfloat16."""
     both, y, halves = float_array(both_at, 2 * size), float_array(y_at, size), half_array(halves_at, size)
-    for i in range(size):
+    even = size - size % LANES
+    for i in range(0, even, LANES):
+        inner = silu(load(both, i)) * load(both, size + i)
+        store(y, i, inner)
+        store(halves, i, inner)
+    for i in range(even, size):
         y[i] = both[i] / (np.float32(1) + exp(-both[i])) * both[size + i]
         halves[i] = half(y[i])
 

@@ -1,0 +1,54 @@
+"""Instructions that are the same for one float32 and for several side by side."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+
+from molora.fast.kernel.keeping import REORDERS
+
+_FIT = 1.53375768e-4, 1.33998604e-3, 9.61851953e-3, 5.550329e-2, 0.240226466, 0.693147206, 1.0
+"""Of 2 ** x from -0.5 to 0.5, the highest power first"""
+
+
+class Kind(NamedTuple):
+    """The types of a float32 or of several side by side, and of the integers beside them."""
+
+    floats: Any
+    words: Any
+    halves: Any
+    size: int
+
+    @classmethod
+    def of(cls, size: int = 1) -> Kind:
+        each = (ir.FloatType(), ir.IntType(32), ir.IntType(16))
+        floats, words, halves = each if size == 1 else (ir.VectorType(one, size) for one in each)
+        return cls(floats, words, halves, size)
+
+    def each(self, number: int | float) -> Any:
+        kind = self.floats if isinstance(number, float) else self.words
+        return ir.Constant(kind, number if self.size == 1 else [number] * self.size)
+
+
+def rounded(builder: Any, value: Any, kind: Kind) -> Any:
+    """Instructions for bfloat16's bits: the nearest, the even one of two."""
+    bits = builder.bitcast(value, kind.words)
+    even = builder.and_(builder.lshr(bits, kind.each(16)), kind.each(1))
+    sum_ = builder.add(builder.add(bits, kind.each(0x7FFF)), even)
+    return builder.trunc(builder.lshr(sum_, kind.each(16)), kind.halves)
+
+
+def exponential(builder: Any, x: Any, kind: Kind) -> Any:
+    """Instructions for e to the x: 2 to the whole part of x / ln 2 by its bits, to the rest, -0.5 to 0.5, by a least
+    squares fit."""
+    power = builder.fmul(x, kind.each(1.44269504))
+    for worst, beyond in ((-126.0, "<"), (126.0, ">")):
+        limit = kind.each(worst)
+        power = builder.select(builder.fcmp_ordered(beyond, power, limit), limit, power)
+    whole = builder.fptosi(builder.fadd(power, kind.each(127.5)), kind.words)  # the nearest, and the exponent's 127
+    rest = builder.fsub(power, builder.sitofp(builder.sub(whole, kind.each(127)), kind.floats))
+    near = kind.each(_FIT[0])
+    for factor in _FIT[1:]:
+        near = builder.fadd(builder.fmul(near, rest, flags=REORDERS), kind.each(factor), flags=REORDERS)
+    return builder.fmul(near, builder.bitcast(builder.shl(whole, kind.each(23)), kind.floats))
