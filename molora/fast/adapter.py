@@ -34,38 +34,33 @@ class PlainLora:
     """LoRA of one rank and without a router on linears of any widths."""
 
     def __init__(self, linears: Sequence[MoloraLinear]) -> None:
-        self._widths = [linear.out_features for linear in linears]
-        self._dtype = linears[0].lora_A.dtype
-        self._a = _narrow(torch.cat([linear.lora_A.detach() for linear in linears]))  # [P*R, I]
-        b = [linear.lora_B.detach().T * linear.scaling for linear in linears]
-        self._b = _narrow(torch.cat(b, dim=1))  # [R, P*O]
+        self._a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*R, I]
+        self._b = [linear.lora_B.detach().T * linear.scaling for linear in linears]  # P of [R, O]
 
     @property
     def nbytes(self) -> int:
-        """What one token must read."""
-        return self._a.nbytes + self._b.nbytes
+        """What one token reads."""
+        return self._a.nbytes + self._diagonal.nbytes
 
     @cached_property
-    def _products(self) -> tuple[Tensor, Tensor]:
-        """A's [P*R, I] for one product, and B's [P*R, P*O] on a block diagonal for another."""
-        b = self._b.to(self._dtype).split(self._widths, dim=1)
-        return self._a.to(self._dtype), torch.block_diag(*b)
+    def _diagonal(self) -> Tensor:
+        """B's in blocks [P*R, P*O], for one product."""
+        return torch.block_diag(*self._b)
 
     @property
     def product(self) -> Tensor:
         """What it adds to the weights of the linears [P*O, I]."""
-        a, b = self._products
-        return b.T @ a
+        return self._diagonal.T @ self._a
 
     @property
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
         """A [P*R, I], B [R, P*O], and where each linear's results begin [P+1], as compiled code takes them."""
-        return numbers(self._a), numbers(self._b), np.cumsum([0, *self._widths])
+        widths = [one.shape[1] for one in self._b]
+        return numbers(_narrow(self._a)), numbers(_narrow(torch.cat(self._b, dim=1))), np.cumsum([0, *widths])
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
-        a, b = self._products
-        return torch.addmm(y, F.linear(x, a), b)
+        return torch.addmm(y, F.linear(x, self._a), self._diagonal)
 
 
 class Experts:

@@ -63,6 +63,14 @@ class _Linears:
         self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
         self._unedited = unedited(self.routers, self.sizes[0])
+        self._packed_bytes = packed.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """What one token reads: of experts those that are picked."""
+        router, bias, a, b, _ = self._experts
+        experts = (a.nbytes + b.nbytes) * self.sizes[1] // self.sizes[0] if self.routers else 0
+        return self._packed_bytes + sum(one.nbytes for one in self._lora[:2]) + router.nbytes + bias.nbytes + experts
 
     def __call__(
         self, x: _Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
@@ -133,6 +141,13 @@ class CompiledStep(Step):
         layers = [_compiled(layer) for layer in self.layers]
         whole = [layer for layer in layers if layer is not None]
         return whole if len(whole) == len(layers) else None
+
+    @property
+    def nbytes(self) -> int:
+        if self._compiled is None:
+            return super().nbytes
+        linears = (one for layer in self._compiled for one in layer if isinstance(one, _Linears))
+        return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in linears)
 
     def _seen(self, tokens: int) -> _Picks:
         sites = [site for layer in self.layers for site in (layer.gate_up, layer.down)]

@@ -176,8 +176,12 @@ class Step:
     def nbytes(self) -> int:
         """What one token reads of the weights, in the copies that are really read; keys and values are left out."""
         sites = [site for layer in self.layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in sites)
+
+    @property
+    def _norm_bytes(self) -> int:
         norms = [self._norm, *(norm for layer in self.layers for norm in (layer.norm, layer.mlp_norm))]
-        return self._head.nbytes + sum(one.nbytes for one in sites) + sum(one.weight.nbytes for one in norms)
+        return sum(one.weight.nbytes for one in norms)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         """Reads one token, int64 [1], after others in the cache; logits [1, V], and the routers' picks in their order:

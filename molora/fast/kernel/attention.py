@@ -10,7 +10,6 @@ from molora.fast.kernel.lanes import Floats
 from molora.fast.kernel.numbers import exp, float_array, half, half_array
 from molora.fast.kernel.products import add_both, add_rows, product, products
 
-
 _CHUNK = 64
 """Tokens whose keys stay in a core's own cache from one query to the next."""
 

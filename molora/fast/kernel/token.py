@@ -29,8 +29,9 @@ def adapted(
     """Linears that read x [I]: the base's product, as bfloat16 [P*O] at `base_at`, and what their adapters add to it.
 
     Goes to y [P*O], or is added `onto` it. bias [P*O]. lora: a [P*R, I], b [R, P*O] with the scaling in it, and where
-    each linear's results begin [P+1]; rank 0 for none. experts: router [P, E, I], its bias [P, E], a [P, E, R, I], b [P, E, R, O], scaling; P of 0 for none. masks
-    [P, 4, E]: an edit's offset, kept (1 or 0), shift and sharpness. rows [P, E+2K] takes logits, ids and weights.
+    each linear's results begin [P+1]; no rows for none. experts: router [P, E, I], its bias [P, E], a [P, E, R, I],
+    b [P, E, R, O], scaling; P of 0 for none. masks [P, 4, E]: an edit's offset, kept (1 or 0), shift and sharpness.
+    rows [P, E+2K] takes logits, ids and weights.
     """
     x, y, base = (
         float_array(x_at, lora[0].shape[1]),
