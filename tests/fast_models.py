@@ -41,7 +41,7 @@ LLAMA3_ROPE = {
 def make_model(kind: str = "llama", experts: int = 4, wrapped: bool = True, **config: Any) -> Any:
     """`kind`: llama, llama-biased, qwen2, qwen2-tied, mistral. Every weight is random, biases and norms too."""
     torch.manual_seed(0)
-    sizes = SIZES | {key: value for key, value in config.items() if key in SIZES or key == "rope_parameters"}
+    sizes = SIZES | {key: value for key, value in config.items() if key in {*SIZES, "rope_parameters", "head_dim"}}
     tied = kind.endswith("tied")
     model: Any
     if kind.startswith("llama"):

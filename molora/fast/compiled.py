@@ -35,8 +35,8 @@ _NO_EXPERTS = (
 """Routers, their bias, A, B and scaling; see `kernel.adapted`"""
 
 
-_ATTENDED, _MIXED = 128, 16
-"""Tokens to attend to, or to take through experts, that take a thread longer than to wake"""
+_WORTH = 128
+"""Tokens to attend to that take a thread longer than to wake; to take them through experts, a few do"""
 
 
 class _Input:
@@ -107,7 +107,7 @@ class CompiledExperts(Experts):
         places = np.array([part.data_ptr() for part in parts])
         edit = self._unedited if masks is None else masks_array(masks)
         like, rows = numbers(parts[0]), seen.next(len(parts))
-        mixed(numbers(x), places, like, self._arrays, edit, rows, gates, _parts(len(x), _MIXED))
+        mixed(numbers(x), places, like, self._arrays, edit, rows, gates, threads())
 
     @cached_property
     def _arrays(self) -> Any:
@@ -116,11 +116,6 @@ class CompiledExperts(Experts):
     @cached_property
     def _unedited(self) -> NDArray[np.float32]:
         return unedited(*self.sizes[:2])
-
-
-def _parts(tokens: int, worth: int) -> int:
-    """How many threads are worth waking for them."""
-    return max(1, min(threads(), tokens // worth))
 
 
 def unedited(routers: int, experts: int) -> NDArray[np.float32]:
@@ -138,6 +133,8 @@ class CompiledStep(Step):
 
     @cached_property
     def _compiled(self) -> list[_Layer] | None:
+        if self._size % 16:
+            return None
         layers = [_compiled(layer) for layer in self.layers]
         whole = [layer for layer in layers if layer is not None]
         return whole if len(whole) == len(layers) else None
@@ -194,7 +191,13 @@ class CompiledStep(Step):
         _, groups, total, size = keys.shape
         shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
         attended(
-            query.numpy(), self._scale, keys.data_ptr(), values.data_ptr(), shape, *places, _parts(total, _ATTENDED)
+            query.numpy(),
+            self._scale,
+            keys.data_ptr(),
+            values.data_ptr(),
+            shape,
+            *places,
+            max(1, min(threads(), total // _WORTH)),
         )
 
 

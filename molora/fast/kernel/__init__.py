@@ -8,7 +8,7 @@ Where torch holds the numbers, they are told by the address of float32s side by 
 longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
 
 Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H
-heads, G key heads, D size of a head, T tokens to attend to.
+heads, G key heads, D size of a head, T tokens to attend to. I, O and D are multiples of 16.
 """
 
 from molora.fast.kernel.attention import attended

@@ -63,19 +63,6 @@ def half(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def as_in(typing_context: Any, array: Any, value: Any) -> Any:
-    """A float32 as a narrow array has it."""
-
-    def bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return rounded(builder, args[1], _ALONE)
-
-    def same(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[1]
-
-    return array.dtype(array, types.float32), bits if array.dtype == types.uint16 else same
-
-
-@intrinsic
 def exp(typing_context: Any, x: Any) -> Any:
     """e to the x, from 1e-38 to 1e38, to 4e-6 of it, 1e-7 from -1 to 1. A call of the library's for each number would
     leave the others of a loop waiting."""

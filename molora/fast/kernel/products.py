@@ -1,6 +1,6 @@
 """Products with thin matrices: many rows or columns of a weight at a time, so that what stays is read less often.
 
-Arrays must lie side by side along their last axis.
+Last axes, but for that of h, lie side by side and are multiples of `LANES`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ import numpy as np
 
 from molora.fast.kernel.keeping import inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store, total
-from molora.fast.kernel.numbers import as_in, wide
 
 
 @inner
 def product(weight: Narrow, x: Narrow, h: Floats) -> None:
     """h [R] = weight [R, I] @ x [I]."""
     r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
-    even = size - size % LANES
     while r + 8 <= rank:
         s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-        for i in range(0, even, LANES):
+        for i in range(0, size, LANES):
             v = load(x, i)
             s0 += load(weight[r], i) * v
             s1 += load(weight[r + 1], i) * v
@@ -34,23 +32,19 @@ def product(weight: Narrow, x: Narrow, h: Floats) -> None:
         r += 8
     while r < rank:
         s0 = zero
-        for i in range(0, even, LANES):
+        for i in range(0, size, LANES):
             s0 += load(weight[r], i) * load(x, i)
         h[r] = total(s0)
         r += 1
-    for i in range(even, size):
-        for r in range(rank):
-            h[r] += wide(weight[r, i]) * wide(x[i])
 
 
 @inner
 def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
     """The same for two tokens."""
     r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
-    even = size - size % LANES
     while r + 4 <= rank:
         s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
-        for i in range(0, even, LANES):
+        for i in range(0, size, LANES):
             v, w = load(x, i), load(other, i)
             one, two = load(weight[r], i), load(weight[r + 1], i)
             s0 += one * v
@@ -67,16 +61,12 @@ def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Float
         r += 4
     while r < rank:
         s0, t0 = zero, zero
-        for i in range(0, even, LANES):
+        for i in range(0, size, LANES):
             one = load(weight[r], i)
             s0 += one * load(x, i)
             t0 += one * load(other, i)
         h[r], other_h[r] = total(s0), total(t0)
         r += 1
-    for i in range(even, size):
-        for r in range(rank):
-            h[r] += wide(weight[r, i]) * wide(x[i])
-            other_h[r] += wide(weight[r, i]) * wide(other[i])
 
 
 @inner
@@ -97,18 +87,12 @@ def add_rows(y: Narrow, h: Floats, b: Narrow) -> None:
         store(y, o2, s2)
         store(y, o3, s3)
         o += 4 * LANES
-    while o + LANES <= size:
+    while o < size:
         s0 = load(y, o)
         for r in range(rank):
             s0 += load(b[r], o) * spread(h[r])
         store(y, o, s0)
         o += LANES
-    while o < size:
-        whole = wide(y[o])
-        for r in range(rank):
-            whole += h[r] * wide(b[r, o])
-        y[o] = as_in(y, whole)
-        o += 1
 
 
 @inner

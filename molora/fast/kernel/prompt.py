@@ -10,29 +10,14 @@ from numpy.typing import NDArray
 
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, ahead, load, silu, spread, store
-from molora.fast.kernel.numbers import as_in, exp, narrow_array, wide
+from molora.fast.kernel.numbers import narrow_array
 from molora.fast.kernel.picks import pick
-from molora.fast.kernel.products import product, products
+from molora.fast.kernel.products import products
 
 _TILE = 4 * LANES
 """Results of one token that are worked on at once."""
 _AHEAD = 6
 """Tokens from the one at work to the one that is fetched."""
-
-
-@inner
-def _route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
-    """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
-    (count, top_k), n = (bias.shape[0], (rows.shape[1] - bias.shape[0]) // 2), 0
-    while n + 2 <= len(x):
-        products(router, x[n], x[n + 1], rows[n], rows[n + 1])
-        n += 2
-    if n < len(x):
-        product(router, x[n], rows[n])
-    for n in range(len(x)):
-        for e in range(count):
-            rows[n, e] += bias[e]
-        pick(rows[n], masks, top_k)
 
 
 @inner
@@ -65,13 +50,24 @@ def _room(rows: int, columns: int) -> Floats:
 
 @inner
 def _widen(narrow: Narrow, floats: Floats) -> None:
-    rows, columns = narrow.shape
-    even = columns - columns % LANES
-    for r in range(rows):
-        for i in range(0, even, LANES):
+    for r in range(narrow.shape[0]):
+        for i in range(0, narrow.shape[1], LANES):
             store(floats[r], i, load(narrow[r], i))
-        for i in range(even, columns):
-            floats[r, i] = wide(narrow[r, i])
+
+
+@inner
+def _route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
+    """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
+    count, last = bias.shape[0], len(x) - 1
+    floats, top_k = _room(count, router.shape[1]), (rows.shape[1] - count) // 2
+    _widen(router, floats)
+    for n in range(0, len(x), 2):
+        m = min(n + 1, last)  # a last one alone goes with itself
+        products(floats, x[n], x[m], rows[n], rows[m])
+    for n in range(len(x)):
+        for e in range(count):
+            rows[n, e] += bias[e]
+        pick(rows[n], masks, top_k)
 
 
 @inner
@@ -84,15 +80,11 @@ def _into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Floats) -> None
     h, down = h.reshape(-1, rank), _room(rank, a.shape[2])  # [N*K, R]
     h[:] = 0
     for e in range(count):
-        at, end = first[e], first[e + 1]
-        if at < end:
+        if first[e] < first[e + 1]:
             _widen(a[e], down)
-        while at + 2 <= end:
-            one, other = slots[at], slots[at + 1]
+        for at in range(first[e], first[e + 1], 2):
+            one, other = slots[at], slots[min(at + 1, first[e + 1] - 1)]
             products(down, x[one // top_k], x[other // top_k], h[one], h[other])
-            at += 2
-        if at < end:
-            product(down, x[slots[at] // top_k], h[slots[at]])
     for n in range(len(rows)):
         for k in range(top_k):
             gate = np.float32(rows[n, count + top_k + k] * scaling)
@@ -124,13 +116,13 @@ def _fetch(y: Narrow, n: int, o: int) -> None:
 
 
 @inner
-def _one(y: Narrow, o: int, h: Floats, ids: Floats, b: Narrow) -> Any:
-    """The same for a single result."""
-    rank, whole = b.shape[1], wide(y[o])
+def _rest(y: Narrow, o: int, h: Floats, ids: Floats, b: Narrow) -> Any:
+    """The same for what is less than a tile, by b [E, R, O] itself."""
+    rank, s = b.shape[1], load(y, o)
     for k in range(ids.shape[0]):
         for r in range(rank):
-            whole += h[k * rank + r] * wide(b[int(max(ids[k], 0)), r, o])
-    return whole
+            s += load(b[int(max(ids[k], 0)), r], o) * spread(h[k * rank + r])
+    return s
 
 
 @inner
@@ -148,8 +140,8 @@ def _add(y: Narrow, h: Floats, ids: Floats, b: Narrow) -> None:
             store(y[n], o + 2 * LANES, s2)
             store(y[n], o + 3 * LANES, s3)
     for n in range(len(y)):
-        for o in range(even, y.shape[1]):
-            y[n, o] = as_in(y, _one(y[n], o, h[n], ids[n], b))
+        for o in range(even, y.shape[1], LANES):
+            store(y[n], o, _rest(y[n], o, h[n], ids[n], b))
 
 
 @inner
@@ -170,10 +162,9 @@ def _gate(y: Narrow, by: Narrow, h: Floats, ids: Floats, b: Narrow) -> None:
             store(y[n], o + 2 * LANES, silu(s2) * t2)
             store(y[n], o + 3 * LANES, silu(s3) * t3)
     for n in range(len(y)):
-        for o in range(even, y.shape[1]):
-            gate = _one(y[n], o, h[0, n], ids[n, 0], b[0])
-            gate /= np.float32(1) + exp(-gate)
-            y[n, o] = as_in(y, gate * _one(by[n], o, h[1, n], ids[n, 1], b[1]))
+        for o in range(even, y.shape[1], LANES):
+            gate, up = _rest(y[n], o, h[0, n], ids[n, 0], b[0]), _rest(by[n], o, h[1, n], ids[n, 1], b[1])
+            store(y[n], o, silu(gate) * up)
 
 
 @shared
@@ -193,7 +184,7 @@ def mixed(
     experts, masks and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens.
     """
     router, bias, a, b, scaling = experts
-    (routers, count, rank, width), top_k = b.shape, (rows.shape[2] - b.shape[1]) // 2
+    (routers, count, rank, _), top_k, size = b.shape, (rows.shape[2] - b.shape[1]) // 2, (len(x), b.shape[3])
     for part in prange(parts):
         own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
         read, picked = x[own], rows[own]
@@ -201,8 +192,8 @@ def mixed(
         for p in range(routers):
             _route(read, router[p], bias[p], masks[p], picked[:, p])
             _into(read, a[p], scaling, picked[:, p], h[p])
-            if not gates:
-                _add(narrow_array(y_at[p], (len(x), width), like)[own], h[p], ids[:, p], b[p])
         if gates:
-            y, by = narrow_array(y_at[0], (len(x), width), like), narrow_array(y_at[1], (len(x), width), like)
-            _gate(y[own], by[own], h, ids, b)
+            _gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own], h, ids, b)
+        else:
+            for p in range(routers):
+                _add(narrow_array(y_at[p], size, like)[own], h[p], ids[:, p], b[p])

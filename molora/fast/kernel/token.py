@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from molora.fast.kernel.keeping import kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
-from molora.fast.kernel.numbers import exp, float_array, half, half_array, wide
+from molora.fast.kernel.numbers import float_array, half, half_array, wide
 from molora.fast.kernel.picks import pick
 from molora.fast.kernel.products import add_rows, product
 
@@ -83,14 +83,10 @@ def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> 
 def gated(both_at: int, size: int, y_at: int, halves_at: int) -> None:
     """silu(gate) * up of the two side by side [2*size], in float32 and in bfloat16."""
     both, y, halves = float_array(both_at, 2 * size), float_array(y_at, size), half_array(halves_at, size)
-    even = size - size % LANES
-    for i in range(0, even, LANES):
+    for i in range(0, size, LANES):
         inner = silu(load(both, i)) * load(both, size + i)
         store(y, i, inner)
         store(halves, i, inner)
-    for i in range(even, size):
-        y[i] = both[i] / (np.float32(1) + exp(-both[i])) * both[size + i]
-        halves[i] = half(y[i])
 
 
 @kept
