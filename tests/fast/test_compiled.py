@@ -111,19 +111,24 @@ def seen_by(experts: Experts, x: Tensor, parts: list[Tensor], masks: Masks | Non
     return picked
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+FLOAT, HALF = torch.float32, torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "dtype", "coarse", "parts"),
+    [(FLOAT, FLOAT, False, 1), (FLOAT, FLOAT, True, 3), (FLOAT, HALF, True, 3), (HALF, HALF, True, 1)],
+)  # each kind is compiled, which takes seconds
 @pytest.mark.parametrize("edited", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize(("count", "rank", "top_k"), [(2, 8, 2), (1, 6, 1), (3, 1, 5)])
 @torch.inference_mode()
 def test_experts_of_many_tokens_agree_with_torch(
     count: int,
     rank: int,
     top_k: int,
-    coarse: bool,
-    dtype: torch.dtype,
     edited: bool,
+    x_dtype: torch.dtype,
+    dtype: torch.dtype,
+    coarse: bool,
     parts: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,8 +137,8 @@ def test_experts_of_many_tokens_agree_with_torch(
     if edited:
         made[0].lora_A.data[rank : 2 * rank] = torch.inf  # those of an expert that the edit switches off
     masks = some_masks(count) if edited else None
-    x = torch.randn(400, I).to(dtype)  # more than one block for each of the parts
-    given = [torch.randn(400, O).to(dtype) for _ in range(count)]
+    x = torch.randn(101, I).to(x_dtype)
+    given = [torch.randn(101, O).to(dtype) for _ in range(count)]
     expected = [one.clone().float() for one in given]
     plain, picked = seen_by(Experts(made), x.float(), expected, masks), seen_by(CompiledExperts(made), x, given, masks)
     assert_equal(picked.logits, plain.logits)
@@ -143,13 +148,13 @@ def test_experts_of_many_tokens_agree_with_torch(
         assert_rounded_once(one, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [FLOAT, HALF])
 @pytest.mark.parametrize("tokens", [1, 9])
 @torch.inference_mode()
 def test_gate_and_up_of_many_tokens_agree_with_torch(tokens: int, dtype: torch.dtype) -> None:
-    made = linears(2, 8)
-    x, gate, up = torch.randn(tokens, I).to(dtype), torch.randn(tokens, O).to(dtype), torch.randn(tokens, O).to(dtype)
-    expected = Experts(made).gate_many(x.float(), gate.clone().float(), up.clone().float(), None, [])
+    made = linears(2, 8, coarse=True)
+    x, gate, up = torch.randn(tokens, I), torch.randn(tokens, O).to(dtype), torch.randn(tokens, O).to(dtype)
+    expected = Experts(made).gate_many(x, gate.clone().float(), up.clone().float(), None, [])
     given = CompiledExperts(made).gate_many(x, gate, up, None, _Picks([(2, E, 2)], tokens))
     assert_rounded_once(given, expected)
 
