@@ -1,6 +1,6 @@
-"""The way through a base in 4 bits on a CPU: torch's packed products, and compiled code between them.
+"""The way through a base in 4 bits on a CPU: torch's products, packed for single tokens; compiled code between them.
 
-Axes: see `kernel.py`; L layers, V vocabulary.
+Axes: see `kernel`; L layers, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_EXPERTS = (
     np.empty((0, 0, 0, 0), np.uint16),
     1.0,
 )
-"""Routers, their bias, A, B and scaling; see `kernel.adapted`"""
+"""Routers, their bias, A, B and scaling; see `kernel.token.adapted`"""
 
 
 _WORTH = 128
@@ -126,8 +126,8 @@ def unedited(routers: int, experts: int) -> NDArray[np.float32]:
 
 
 class CompiledStep(Step):
-    """The same as `Step`, whose way it keeps to for prompts, but for the routing, and where a weight turns out to have
-    more than 4 bits."""
+    """The same as `Step`, to whose way it keeps for prompts, but for their experts, and for single tokens where a
+    weight turns out to have more than 4 bits or a head is not of whole registers."""
 
     _experts = CompiledExperts
 
