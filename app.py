@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__":
+    gc.disable()  # imports make objects by the million, all to stay: looking for garbage takes a sixth of the start
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is imported
 
 import gradio as gr
@@ -164,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"Model: {options.model} ({reason}).", flush=True)
         engine = load(options.model, base=options.base, quantize=options.quantize, device=options.device)
         page = build(engine, most_new_tokens=options.max_new_tokens, reason=reason)
+        gc.enable()
         launch(page, host=options.host, port=options.port, share=options.share, meanwhile=engine.warm_up)
     except (MoloraError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
