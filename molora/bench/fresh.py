@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 QUESTION = "What are the symptoms of asthma, and when should I see a doctor about it?"
+ANSWER = 512
+"""Tokens of the answer after which the device's memory is looked at."""
+
+_MESSAGES = [{"role": "user", "content": QUESTION}]
 
 
 def fresh(model: str, base: str | None, quantize: str, device: str) -> dict[str, Any]:
@@ -29,16 +33,27 @@ def fresh(model: str, base: str | None, quantize: str, device: str) -> dict[str,
 
 def first_token_seconds(engine: Any) -> float:
     started = time.perf_counter()
-    stream = engine.stream([{"role": "user", "content": QUESTION}], max_new_tokens=1)
+    stream = engine.stream(_MESSAGES, max_new_tokens=1)
     next(stream)
     seconds = time.perf_counter() - started
     stream.close()
     return seconds
 
 
+def device_bytes(engine: Any) -> dict[str, int | None]:
+    """The most that was held on the device once an answer is given too, and what it cannot do without; on a CPU None
+    of both."""
+    from molora.bench.memory import needed_bytes, peak_device_bytes
+
+    if not engine.model.get_input_embeddings().weight.is_cuda:
+        return {"peak_device_bytes": None, "needed_device_bytes": None}
+    read = len(engine.answer(_MESSAGES, max_new_tokens=ANSWER).trace)
+    return {"peak_device_bytes": peak_device_bytes(), "needed_device_bytes": needed_bytes(engine.model, read)}
+
+
 def main() -> int:
     from molora.base import Quantize
-    from molora.bench.memory import peak_device_bytes, peak_host_bytes, private_bytes_gained, weights_on_host
+    from molora.bench.memory import peak_host_bytes, private_bytes_gained, weights_on_host
     from molora.errors import MoloraError
     from molora.loading import load
 
@@ -62,7 +77,7 @@ def main() -> int:
         if private is None
         else max(0, private - weights_on_host(engine.model)),  # below 0: some weights still lie in their file
         "peak_host_bytes": peak_host_bytes(),
-        "peak_device_bytes": peak_device_bytes(),
+        **device_bytes(engine),
     }
     print(json.dumps(found))
     return 0

@@ -11,7 +11,15 @@ LABELS = {
     "loop": "loop over experts",
     "lora": "LoRA (peft)",
     "xlora": "X-LoRA (peft)",
+    "generate": "generate (transformers), base",
     "llamacpp": "llama.cpp, base",
+}
+RATIOS = {
+    "molora_over_base": "MoLoRA / base",
+    "loop_over_molora": "loop / MoLoRA",
+    "recording_on_over_off": "recording on / off",
+    "generate_over_molora": "generate / MoLoRA",
+    "speed_over_llamacpp": "speed over llama.cpp",
 }
 JOBS = {
     "decode": "one token more",
@@ -77,11 +85,12 @@ def section(reports: list[dict[str, Any]]) -> str:
 
 
 def _ratios(report: dict[str, Any]) -> str:
-    names = ("molora_over_base", "loop_over_molora", "recording_on_over_off", "speed_over_llamacpp")
-    heads = ("MoLoRA / base", "loop / MoLoRA", "recording on / off", "speed over llama.cpp")
-    lines = [f"| ratios of times | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    found = report["ratios"]
+    heads = [name for name in RATIOS if any(found.get(f"{job}_{name}") is not None for job in report["milliseconds"])]
+    lines = [f"| ratios of times | {' | '.join(RATIOS[name] for name in heads)} |"]
+    lines.append(f"| --- |{' ---: |' * len(heads)}")
     for job in report["milliseconds"]:
-        cells = (_number(report["ratios"].get(f"{job}_{name}"), 2) for name in names)
+        cells = (_number(found.get(f"{job}_{name}"), 2) for name in heads)
         lines.append(f"| {JOBS.get(job, job)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -94,6 +103,8 @@ def _memory(report: dict[str, Any]) -> str:
     for key, words in (("peak_host_bytes", "host"), ("peak_device_bytes", "device")):
         if report.get(key):
             said.append(f"at most {report[key] / 2**30:.2f} GiB on the {words}")
+    if (ratio := report["ratios"].get("peak_device_over_needed")) is not None:
+        said[-1] += f", {ratio:.2f} times what weights, adapter and cache take"
     if report.get("loading_bytes_beyond_weights"):
         said.append(f"loading held {report['loading_bytes_beyond_weights'] / 2**20:.0f} MiB beside the weights")
     bandwidth = report["bandwidth"]

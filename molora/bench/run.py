@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
-from molora.bench.fresh import first_token_seconds, fresh
+from molora.bench.fresh import device_bytes, first_token_seconds, fresh
+from molora.bench.generate import GENERATE, generate_turn
 from molora.bench.length import costs
 from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
 from molora.bench.machine import machine
@@ -31,6 +32,7 @@ PAIRS = {
     "lora_over_base": (LORA, BASE),
     "molora_over_lora": (MOLORA, LORA),
     "xlora_over_molora": (XLORA, MOLORA),
+    "generate_over_molora": (GENERATE, MOLORA),
     "speed_over_llamacpp": (LLAMACPP, MOLORA),
 }
 """Name of a ratio of times -> the two systems. The last is one of speeds: llama.cpp's time by MoLoRA's."""
@@ -100,7 +102,7 @@ def run(
         "run_seconds": round(time.perf_counter() - started, 1),
         "rounds": {job: len(times[BASE]) for job, times in seconds.items()},
         "milliseconds": _medians(seconds),
-        "ratios": _ratios(seconds),
+        "ratios": _ratios(seconds) | {"peak_device_over_needed": _memory_ratio(subject.fresh)},
         "lengths": [one._asdict() for one in late],
         "bandwidth": _bandwidth(bandwidth, needed, seconds.get("decode", {})),
         "missing": absent,
@@ -124,7 +126,7 @@ def _made(name: str, precision: str, device: str) -> Subject:
     first_token_seconds(engine)  # warms up
     first = round(first_token_seconds(engine), 3)
     alone = {"load_seconds": None, "made_seconds": made, "first_token_seconds": first}
-    return Subject(engine, base, alone | {"peak_device_bytes_making": held, "peak_device_bytes": peak_device_bytes()})
+    return Subject(engine, base, alone | {"peak_device_bytes_making": held} | device_bytes(engine))
 
 
 def _turns(job: str, effort: Effort, systems: Mapping[str, System], room: int, llama: Any) -> dict[str, Turn]:
@@ -134,6 +136,7 @@ def _turns(job: str, effort: Effort, systems: Mapping[str, System], room: int, l
         systems = {name: system for name, system in systems.items() if name != XLORA}
     if job == "decode":
         turns = measuring.decode_turns(systems, rounds)
+        turns[GENERATE] = generate_turn(systems[BASE].model, measuring.tokens(systems, CONTEXT))
         if llama:
             turns[LLAMACPP] = llama.decode_turn(measuring.tokens(systems, CONTEXT + rounds * TURN))
         return turns
@@ -162,6 +165,12 @@ def _ratios(seconds: dict[str, Seconds]) -> dict[str, float | None]:
         f"{job}_{name}": ratio(by_system, *pair) for job, by_system in seconds.items() for name, pair in PAIRS.items()
     }
     return {name: None if value is None else round(value, 3) for name, value in found.items()}
+
+
+def _memory_ratio(alone: Mapping[str, Any]) -> float | None:
+    """None where nothing is on a device."""
+    peak = alone["peak_device_bytes"]
+    return None if peak is None else round(peak / alone["needed_device_bytes"], 3)
 
 
 def _bandwidth(copied: float, needed: dict[str, int], decode: Seconds) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from molora.base import load_base
 from molora.bench import measuring
+from molora.bench.generate import generate_turn
 from molora.bench.measuring import BATCH, CONTEXT, TURN, Effort, Turn, interleaved, ratio
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, systems_of
 from molora.engine import Engine
@@ -89,6 +91,21 @@ def test_decode_reads_one_token_after_the_other(systems: dict[str, System]) -> N
     measuring.decode_turns({MOLORA: systems[MOLORA]}, 1)[MOLORA]()
     handle.remove()
     assert shapes == [(1, CONTEXT), *[(1, 1)] * TURN]
+
+
+def test_generate_is_timed_from_its_first_token_to_its_last(systems: dict[str, System]) -> None:
+    lengths: list[int] = []
+    base = systems[BASE].model
+    handle = base.register_forward_hook(
+        lambda _module, _args, given, _output: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    turn = generate_turn(base, measuring.tokens(systems, CONTEXT))
+    started = time.perf_counter()
+    seconds = turn()
+    took = time.perf_counter() - started
+    handle.remove()
+    assert lengths == [CONTEXT, *[1] * TURN], "a prompt, and a token each, from a cache"
+    assert 0 < TURN * seconds < took
 
 
 def test_rounds_go_on_until_the_time_is_spent_but_not_too_few() -> None:

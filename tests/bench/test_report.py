@@ -18,13 +18,29 @@ def test_the_table_holds_times_and_ratios_and_leaves_out_what_was_not_measured()
     text = table(made_bench())
     found = rows(text)
     assert found["milliseconds"] == [
-        ["base alone", "MoLoRA", "MoLoRA, recorded", "loop over experts", "llama.cpp, base"]
+        [
+            "base alone",
+            "MoLoRA",
+            "MoLoRA, recorded",
+            "loop over experts",
+            "generate (transformers), base",
+            "llama.cpp, base",
+        ]
     ]
-    assert found[JOBS["decode"]] == [["10.0", "12.0", "13.0", "20.0", "5.0"], ["1.20", "1.67", "", "0.42"]]
-    assert found[JOBS["prefill4096"]][0] == ["1000.0", "1250.0", "", "", ""]
+    assert found["ratios of times"] == [
+        ["MoLoRA / base", "loop / MoLoRA", "generate / MoLoRA", "speed over llama.cpp"]
+    ], "recording has no ratio"
+    assert found[JOBS["decode"]] == [["10.0", "12.0", "13.0", "20.0", "30.0", "5.0"], ["1.20", "1.67", "2.50", "0.42"]]
+    assert found[JOBS["prefill4096"]][0] == ["1000.0", "1250.0", "", "", "", ""]
     assert text.startswith("demo in float32 on A <fast> one, 2 threads, torch 2.9, 2026-01-02")
     assert "Loaded in 3.2 s; first token after 0.50 s; at most 1.50 GiB on the host; decode reads" in text
     assert "at 40% of the speed at which memory is copied (20 GB/s), the base alone at 50%." in text
+
+
+def test_the_device_s_memory_is_told_beside_what_is_needed() -> None:
+    report = made_bench("cuda card") | {"peak_device_bytes": 11 * 2**30}
+    report["ratios"]["peak_device_over_needed"] = 1.1
+    assert "1.50 GiB on the host; at most 11.00 GiB on the device, 1.10 times what weights, adapter" in table(report)
 
 
 def test_what_a_late_token_costs_is_told_where_it_was_measured() -> None:

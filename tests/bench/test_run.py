@@ -12,7 +12,7 @@ from molora.bench import run as running
 from molora.bench.__main__ import arguments, main, write_readme
 from molora.bench.made import made_base, made_engine
 from molora.bench.measuring import Effort
-from molora.bench.memory import bytes_a_token, copy_bytes_a_second
+from molora.bench.memory import bytes_a_token, copy_bytes_a_second, needed_bytes
 from molora.bench.report import section, table
 from molora.errors import MoloraError
 from molora.shapes import SHAPES
@@ -25,6 +25,7 @@ RATIOS = (
     "prefill512_molora_over_base",
     "prefill512_loop_over_molora",
     "decode_recording_on_over_off",
+    "decode_generate_over_molora",
     "prefill512_recording_on_over_off",
 )
 
@@ -46,6 +47,7 @@ def test_a_folder_is_loaded_measured_and_reported(
     assert all(report["ratios"][name] > 0 for name in RATIOS)
     for job in ("decode", "prefill512"):
         assert report["ratios"][f"{job}_speed_over_llamacpp"] is None
+    assert report["ratios"]["peak_device_over_needed"] is None
     assert report["missing"]["llamacpp"] == "no GGUF of this model is at hand"
     assert report["quantization"] == "none"
     assert set(report["milliseconds"]) == {"decode", "decode_batch8", "prefill32", "prefill512"}, (
@@ -110,6 +112,20 @@ def test_a_token_reads_the_linears_the_head_and_its_own_experts() -> None:
     assert tokens_own == 4 * (needed + zeros)
     engine.model.train()  # read by its modules
     assert bytes_a_token(engine.model) == bytes_a_token(base) + 4 * needed
+
+
+@pytest.mark.parametrize(("quantize", "share"), [("none", 1.0), ("4bit", 4.127 / 32)])
+def test_an_answer_needs_weights_adapter_and_its_own_cache(quantize: str, share: float) -> None:
+    engine = made_engine(TINY, made_base(TINY, quantize, "cpu"), quantize, "cpu", "tiny")
+    others = TINY.other_weights + TINY.adapter_weights
+    weights, cache = 4 * (TINY.linear_weights * share + others), 2 * TINY.cache_bytes(300)  # of float32
+    assert needed_bytes(engine.model, 300) == pytest.approx(weights + cache, rel=0.01)
+
+
+def test_peak_memory_on_a_device_is_compared_with_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_device = {"peak_device_bytes": 1100, "needed_device_bytes": 1000}
+    monkeypatch.setattr(running, "device_bytes", lambda _engine: on_device)
+    assert running.run("MING-MOE-7B", device="cpu", quick=True)["ratios"]["peak_device_over_needed"] == 1.1
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,12 @@ import torch
 
 from molora import fast
 from molora.edits import RoutingEdit
+from molora.fast import adapter
+from molora.fast.cache import growing_cache
 from molora.fast.graph import GraphedStep, Output
+from molora.fast.plan import Plan
+from molora.fast.step import Step
+from molora.routers import grid_of
 from tests.fast.test_lean_step import ATOL, BFLOAT16, EDITS, IDS, RTOL, assert_agree, read
 from tests.fast_models import make_model, pack_base, plain_reading_of, reading_of
 
@@ -113,6 +118,28 @@ def test_what_cannot_be_recorded_is_read_without(
     assert [one.message for one in caplog.records] == [
         "Tokens are read without a CUDA graph: operation not permitted when stream is capturing"
     ]
+
+
+@pytest.mark.parametrize("kind", ["llama-biased", "qwen2-tied", "mistral"])
+@pytest.mark.parametrize("name", ["none", *EDITS])
+def test_no_pass_waits_for_its_device_or_mixes_two(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that holds shapes and no numbers stands for a GPU: it refuses to hand a number to the host, which a
+    recording cannot do, and to meet tensors of the host."""
+    monkeypatch.setattr(adapter, "_narrow", lambda weight: weight)  # compares numbers, once for each model
+    model = make_model(kind).to("meta")
+    plan, cache = Plan.of(EDITS.get(name), grid_of(model)), growing_cache(model.config.num_hidden_layers)
+    tokens = torch.zeros(7, dtype=torch.int64, device="meta")
+    with torch.inference_mode():
+        step = Step(model, pack=False)
+        passes = [step.many(tokens, cache, plan)]
+        decode = GraphedStep(step, lambda run, _device: (run(), lambda: None))
+        passes += [decode(tokens[:1], cache, plan) for _ in range(2)]
+        passes.append(step(tokens[:1], cache, plan))
+        passes.append(step.many(tokens, cache, plan))
+    for logits, seen in passes:
+        assert logits.is_meta
+        assert len(seen) == 2 * model.config.num_hidden_layers
+        assert all(part.is_meta for picked in seen for part in picked)
 
 
 def test_cpus_record_nothing() -> None:

@@ -16,6 +16,7 @@ _COLOURS = {
     "loop": "#9b9ba4",
     "lora": "#c4c4cb",
     "xlora": "#e4e4e7",
+    "generate": "#52525b",
     "llamacpp": "#ffffff",
 }
 """MoLoRA in blues, what it is compared with in greys; llama.cpp, another program, hollow."""

@@ -13,6 +13,7 @@ def test_bars_are_times_as_multiples_of_the_bases() -> None:
         LABELS["molora"]: {decode: 1.2, long: 1.25},
         LABELS["molora_recorded"]: {decode: 1.3},
         LABELS["loop"]: {decode: 2.0},
+        LABELS["generate"]: {decode: 3.0},
         LABELS["llamacpp"]: {decode: 0.5},
     }
     assert figure.layout.shapes[0].y0 == 1
