@@ -107,15 +107,16 @@ class Experts:
         p, k, r = self._p, self._k, self._r
         logits = F.linear(x.float(), self._router, self._bias).view(p, self._e)  # [P, E]
         ids, weights = choose(logits, logits, k, masks)  # [P, K]
-        rows = ((ids if masks is None else ids.clamp_min(0)) + self._first).view(-1)  # [P*K]
+        rows = ids if masks is None else ids.clamp_min(0)  # [P, K]
+        rows = (rows + self._first if p > 1 else rows).view(-1)  # [P*K]
         a = self._a.index_select(0, rows).to(self._dtype).view(p * k * r, -1)  # [P*K*R, I]
         b = self._b.index_select(0, rows).to(self._dtype).view(p, k * r, self._width)  # [P, K*R, O]
         h = F.linear(x.to(a.dtype), a).view(p, k, r)  # [P, K, R]
-        gates = (weights * self._scaling).to(h.dtype).unsqueeze(-1)  # [P, K, 1]
+        gates = weights.unsqueeze(-1)  # [P, K, 1]
         if masks is not None:  # an expert switched off must add nothing even where it overflows
             h = h.masked_fill(gates == 0, 0)
-        h = (h * gates).view(p, 1, k * r)  # [P, 1, K*R]
-        y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b).view(1, -1).to(y.dtype)  # [1, P*O]
+        h = torch.mul(h, gates, out=torch.empty_like(h)).view(p, 1, k * r)  # [P, 1, K*R], cast in the same kernel
+        y = torch.baddbmm(y.view(p, 1, self._width).to(h.dtype), h, b, alpha=self._scaling).view(1, -1).to(y.dtype)
         return y, Picked(logits, ids, weights)
 
     def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Any) -> None:

@@ -172,16 +172,28 @@ def test_adapters_that_bfloat16_holds_are_kept_so_and_lose_nothing() -> None:
 
 
 def test_bfloat16_model_is_as_near_the_truth_as_the_modules_are() -> None:
-    model = make_model("qwen2").bfloat16()
+    """Over several models: in each one a near tie that falls otherwise outweighs all rounding, on either way."""
+    errors = [_errors_in_bfloat16(seed) for seed in range(8)]
+    lean, modules = (sum(each) for each in zip(*errors, strict=True))
+    assert lean < 1.2 * modules
+
+
+def _errors_in_bfloat16(seed: int) -> tuple[float, float]:
+    """How far the lean pass and the modules are from the same weights' float32."""
+    model, generator = make_model("qwen2"), torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora" in name or "router" in name:
+            weight.data.normal_(0, 0.2, generator=generator)
+    model = model.bfloat16()
     for layer in model.model.layers:
         for linear in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj):
             linear.router.float()
     logits, expected = (read(make(model))[0] for make in (reading_of, plain_reading_of))
     assert logits.dtype == torch.bfloat16
-    truth, _ = read(plain_reading_of(model.float()))
-    lean, modules = ((each.float() - truth).abs().mean() for each in (logits, expected))
     assert not torch.equal(logits, expected)
-    assert lean < 1.3 * modules
+    truth, _ = read(plain_reading_of(model.float()))
+    lean, modules = ((each.float() - truth).abs().mean().item() for each in (logits, expected))
+    return lean, modules
 
 
 @pytest.mark.cuda
