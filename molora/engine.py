@@ -95,12 +95,13 @@ class Engine:
         return deque(self.stream(messages, **settings), maxlen=1).pop()
 
     def warm_up(self) -> None:
-        """Does once what the first answer would wait for, such as packing weights: two tokens are read and dropped.
+        """Does once what the first answer would wait for, such as packing weights: a few tokens are read and dropped.
 
-        Where code is compiled, two more after a long text, which it reads with other functions.
+        Answers may be asked for meanwhile. Compiling, some 20 seconds on the first start ever, holds none of them up.
         """
-        for words in (1, 300) if fast.packs(self.model) else (1,):
-            self.answer([{"role": "user", "content": "Hello " * words}], max_new_tokens=2)
+        if fast.fits(self.model):
+            fast.step_of(self.model).warm_up()
+        self.answer([{"role": "user", "content": "Hello"}], max_new_tokens=2)
 
     def answers(self, conversations: Sequence[Sequence[Message]], **settings: Any) -> list[Step]:
         """`answer` for each conversation, all in the same passes: faster, and the same but for rounding.

@@ -6,6 +6,7 @@ Axes: see `kernel`; L layers, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, numbers
+from molora.fast.cache import growing_cache
 from molora.fast.kernel import adapted, attended, gated, mixed, normed, turned
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
@@ -58,8 +60,10 @@ class _Linears:
         self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
         self._product = packed.halves
         self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
-        self._no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
-        self._lora = site.lora.arrays if site.lora else self._no_lora
+        no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
+        self._lora = site.lora.arrays if site.lora else no_lora
+        a, b, _ = self._lora
+        self._no_lora = a[:0], b[:0], no_lora[2]  # of the same types, so that nothing is compiled for an edit
         self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
         self._unedited = unedited(self.routers, self.sizes[0])
@@ -96,10 +100,14 @@ class _Layer(NamedTuple):
 class CompiledExperts(Experts):
     """The same as `Experts`; of a prompt's tokens, too, each goes through the experts alone that are picked for it."""
 
-    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: _Picks) -> None:
-        self._mix(x, parts, masks, seen, gates=False)
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Any) -> None:
+        if not isinstance(seen, _Picks):
+            return super().add_many(x, parts, masks, seen)
+        return self._mix(x, parts, masks, seen, gates=False)
 
-    def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: _Picks) -> Tensor:
+    def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: Any) -> Tensor:
+        if not isinstance(seen, _Picks):
+            return super().gate_many(x, gate, up, masks, seen)
         self._mix(x, (gate, up), masks, seen, gates=True)
         return gate
 
@@ -130,6 +138,23 @@ class CompiledStep(Step):
     weight turns out to have more than 4 bits or a head is not of whole registers."""
 
     _experts = CompiledExperts
+    _warming = False
+
+    def warm_up(self) -> None:
+        """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
+        keep to `Step`'s way, so that they need not wait."""
+        self._warming = True
+        try:
+            _ = self._head, self._compiled
+            ahead = copy(self)
+            ahead._warming = False
+            with torch.inference_mode():
+                for count in (_WORTH // 4, 3 * _WORTH):  # for the second's next token several threads are worth it
+                    cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
+                    ahead.many(tokens, cache, Plan())
+                    ahead(tokens[:1], cache, Plan())
+        finally:
+            self._warming = False
 
     @cached_property
     def _compiled(self) -> list[_Layer] | None:
@@ -146,15 +171,17 @@ class CompiledStep(Step):
         linears = (one for layer in self._compiled for one in layer if isinstance(one, _Linears))
         return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in linears)
 
-    def _seen(self, tokens: int) -> _Picks:
+    def _seen(self, tokens: int) -> Any:
+        if self._warming:
+            return super()._seen(tokens)
         sites = [site for layer in self.layers for site in (layer.gate_up, layer.down)]
         return _Picks([site.experts.sizes for site in sites if site.experts is not None], tokens)
 
-    def _picked(self, seen: _Picks) -> list[Picked]:
-        return seen.all()
+    def _picked(self, seen: Any) -> list[Picked]:
+        return seen.all() if isinstance(seen, _Picks) else super()._picked(seen)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
-        if self._compiled is None:
+        if self._warming or self._compiled is None:
             return super().__call__(token, cache, plan)
         heads, groups, size = self._heads, self._groups, self._size
         x = self._embedding[token]  # [1, I]
@@ -180,7 +207,7 @@ class CompiledStep(Step):
         return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None or self._compiled is None:
+        if mask is not None or self._warming or self._compiled is None:
             return super().attend(query, keys, values, mask)
         found = _Input.room(query.numel())
         self._attend_to(query, keys, values, found)

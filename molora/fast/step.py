@@ -172,6 +172,9 @@ class Step:
     def _head(self) -> Product:
         return head_product(self._lm_head, self._pack)
 
+    def warm_up(self) -> None:
+        """Prepares, in whatever time it takes, what would keep the first pass from being as fast as the next."""
+
     @property
     def nbytes(self) -> int:
         """What one token reads of the weights, in the copies that are really read; keys and values are left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -259,6 +260,58 @@ def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str) ->
         found.append(cache.layers[1].keys)
     exact, plain, given = found
     assert (given - exact).abs().mean() <= (plain - exact).abs().mean()
+
+
+COMPILED = ("adapted", "attended", "gated", "mixed", "normed", "turned")
+
+
+def test_passes_made_while_it_warms_up_take_torchs_way_and_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = packable_model()
+    step, plan, busy = CompiledStep(model, True), Plan(), False
+    found: list[Tensor] = []
+
+    def watched(function: Any) -> Any:
+        def call(*args: Any) -> None:
+            nonlocal busy
+            assert not busy, "waits for what is being compiled"
+            if not found:
+                busy = True
+                found.extend(read(step, plan, 3))
+                busy = False
+            function(*args)
+
+        return call
+
+    for name in COMPILED:
+        monkeypatch.setattr(compiled, name, watched(getattr(compiled, name)))
+    step.warm_up()
+    for given, expected in zip(found, read(fast.Step(model, True), plan, 3), strict=True):
+        assert torch.equal(given, expected)
+    after = read(step, plan, 3)
+    assert not any(torch.equal(given, other) for given, other in zip(after, found, strict=True)), "compiled from now on"
+
+
+@pytest.mark.parametrize("kind", ["llama", "base alone", "plain lora"])
+def test_after_warming_up_nothing_is_left_to_compile(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kinds = packable_model(**KINDS[kind]), set()
+
+    def watched(name: str, function: Any) -> Any:
+        def call(*args: Any) -> None:
+            alone = args[-1] == 1 if name in ("attended", "mixed") else None
+            kinds.add((name, *map(numba.typeof, args), alone))
+            function(*args)
+
+        return call
+
+    for name in COMPILED:
+        monkeypatch.setattr(compiled, name, watched(name, getattr(compiled, name)))
+    step = CompiledStep(model, True)
+    step.warm_up()
+    known = kinds.copy()
+    kinds.clear()
+    for edit in (None, RoutingEdit.base()):
+        read(step, Plan.of(edit, grid_of(model)), 300)
+    assert kinds == known
 
 
 def test_the_base_of_plain_lora_agrees_with_torch() -> None:

@@ -14,7 +14,7 @@ from numba import config, njit, set_num_threads
 REORDERS = "reassoc", "contract", "nsz"
 """Sums may be taken in any order, as in any fast product; infinities count, since edits are made of them."""
 
-inner = njit(fastmath=set(REORDERS), nogil=True)
+inner = njit(fastmath=set(REORDERS), nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """For functions that only compiled ones call."""
 
 
