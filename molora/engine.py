@@ -160,7 +160,7 @@ class Engine:
                 part = ids[at : at + passes.PREFILL_CHUNK]
                 kept = min(len(part), at + len(part) - first)
                 blank, phase = [""] * len(part), [PROMPT] * len(part)
-                logits = reading.read_placed(part, blank, phase, logits_to_keep=max(kept, 1))[0].float()  # [kept, V]
+                logits = reading.read_among(part, blank, phase, kept=max(kept, 1)).float()  # [kept, V]
                 if kept > 0:
                     end = at + len(part) - first
                     targets = torch.tensor(answer[end - kept : end], device=logits.device)[:, None]  # [kept, 1]

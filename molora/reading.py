@@ -78,52 +78,56 @@ class Reading:
 
         It takes the lean pass where the model fits it: the same, but for rounding.
         """
-        scored = [len(ids) - 1] if speaks else []
-        if self._lean:
-            return self._read_lean(ids, pieces, phase, scored)
-        return self.read_placed(ids, pieces, phase, scored, logits_to_keep=1)[:, -1]  # [1, V]
+        return self.read_among(ids, pieces, phase, [len(ids) - 1] if speaks else [])
 
-    def read_placed(
+    def read_among(
         self,
         ids: Sequence[int],
         pieces: Sequence[str],
         phase: Sequence[int],
         scored: Sequence[int] = (),
-        **given: Any,
+        *,
+        kept: int | Tensor = 1,
+        among: fast.Among | None = None,
     ) -> Tensor:
-        """The same with what else the model is `given`, such as positions and a mask; logits [1, kept, V].
+        """The same for tokens that may stand `among` those of other texts; logits [R, V] after the `kept` ones, the
+        last so many or those at int64 [R].
 
         scored: which of the `ids` the last of these logits come after; the likeliest tokens there are recorded.
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
-        if not self._cache:
-            self._seen += ids
-        batch = torch.tensor([ids if self._cache else self._seen], device=self._device)  # [1, N], or [1, all]
-        with self._lock, torch.inference_mode(), self._changes.made(), self._recorder.reading(len(ids)):
-            output = self._model(input_ids=batch, use_cache=bool(self._cache), **given, **self._cache)
-            found = self._likely(output.logits[0], scored)
-        self._append(ids, pieces, phase, scored, found)
-        return output.logits
-
-    def _read_lean(
-        self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], scored: Sequence[int]
-    ) -> Tensor:
-        if self._step is None:
-            self._step = fast.step_of(self._model)
-            self._decode = fast.decode_of(self._step, self._device)
+        read = self._lean_pass if self._lean else self._modules_pass
         with self._lock, torch.inference_mode():
-            alone = len(ids) == 1 and self._filled.get_seq_length()
-            read = self._decode if alone else self._step.many
-            logits, picked = read(torch.tensor(ids, device=self._device), self._filled, self._plan)
-            self._recorder.take(picked, len(ids))
-            found = self._likely(logits, scored)
+            logits = read(ids, kept, among)
+            found = likeliest(logits[-len(scored) :]) if scored and self._likeliest else None  # [2, R, C]
         self._append(ids, pieces, phase, scored, found)
         return logits
 
-    def _likely(self, logits: Tensor, scored: Sequence[int]) -> Tensor | None:
-        """The likeliest tokens [2, R, C] after the `scored` ones, whose logits are the last of [*, V]."""
-        return likeliest(logits[-len(scored) :]) if scored and self._likeliest else None
+    def _modules_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:
+        if not self._cache:
+            self._seen += ids
+        batch = torch.tensor([ids if self._cache else self._seen], device=self._device)  # [1, N], or [1, all]
+        given: dict[str, Any] = {"logits_to_keep": kept, "use_cache": bool(self._cache), **self._cache}
+        if among is not None:
+            dtype: torch.dtype = self._model.get_input_embeddings().weight.dtype
+            hidden = torch.zeros_like(among.seen, dtype=dtype).masked_fill_(~among.seen, torch.finfo(dtype).min)
+            given |= {"position_ids": among.positions[None], "attention_mask": hidden[None, None]}
+        with self._changes.made(), self._recorder.reading(len(ids)):
+            logits: Tensor = self._model(input_ids=batch, **given).logits[0]
+        return logits
+
+    def _lean_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:
+        if self._step is None:
+            self._step = fast.step_of(self._model)
+            self._decode = fast.decode_of(self._step, self._device)
+        tokens = torch.tensor(ids, device=self._device)
+        if len(ids) == 1 and among is None and self._filled.get_seq_length():
+            logits, picked = self._decode(tokens, self._filled, self._plan)
+        else:
+            logits, picked = self._step.many(tokens, self._filled, self._plan, kept, among)
+        self._recorder.take(picked, len(ids))
+        return logits
 
     def _append(
         self,

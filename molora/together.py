@@ -13,6 +13,7 @@ from torch import Tensor
 
 from molora import reading as passes
 from molora.chat import Prompt
+from molora.fast import Among
 from molora.reading import Reading
 from molora.sampler import Sampler
 from molora.text import TokenText
@@ -50,8 +51,7 @@ class Together:
 
     def __init__(self, reading: Reading, model: Any, tokenizer: Any, stop_ids: set[int]) -> None:
         self._reading, self._tokenizer, self._stop_ids = reading, tokenizer, stop_ids
-        weight = model.get_input_embeddings().weight
-        self._device, self._dtype = weight.device, weight.dtype
+        self._device = model.get_input_embeddings().weight.device
         self._owner = torch.empty(0, dtype=torch.long, device=self._device)  # [S]
         self._position = torch.empty(0, dtype=torch.long, device=self._device)  # [S]
 
@@ -111,15 +111,11 @@ class Together:
         position = torch.tensor([token.position for token in tokens], device=self._device)  # [N]
         self._owner, self._position = torch.cat([self._owner, owner]), torch.cat([self._position, position])
         own, before = owner[:, None] == self._owner, self._position <= position[:, None]  # [N, S]
-        mask = torch.zeros(1, 1, len(tokens), len(self._owner), dtype=self._dtype, device=self._device)
-        mask.masked_fill_(~(own & before), torch.finfo(self._dtype).min)
-        output = self._reading.read_placed(
+        return self._reading.read_among(
             [token.id for token in tokens],
             [token.text for token in tokens],
             [token.phase for token in tokens],
             kept,
-            position_ids=position[None],
-            attention_mask=mask,
-            logits_to_keep=torch.tensor(kept, dtype=torch.long, device=self._device),
+            kept=torch.tensor(kept, dtype=torch.long, device=self._device),
+            among=Among(position, own & before),
         )
-        return output[0]

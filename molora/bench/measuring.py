@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from molora.bench.systems import System
+from molora.fast import Among
 from molora.reading import Reading
 from molora.trace import PROMPT
 
@@ -146,14 +147,12 @@ def _read_batch(
     places: Tensor,
 ) -> float:
     """Seconds to read tokens of several conversations; `owners` and `places` are those of all tokens so far."""
-    weight = system.model.get_input_embeddings().weight
-    unseen = ~((owner[:, None] == owners) & (places <= place[:, None]))  # [N, S]
-    mask = torch.zeros(unseen.shape, dtype=weight.dtype).masked_fill_(unseen, torch.finfo(weight.dtype).min)
-    mask, positions = mask[None, None].to(weight.device), place[None].to(weight.device)
+    device = system.model.get_input_embeddings().weight.device
+    seen = (owner[:, None] == owners) & (places <= place[:, None])  # [N, S]
+    among, last = Among(place.to(device), seen.to(device)), torch.arange(len(ids) - BATCH, len(ids), device=device)
     blank, phase = [""] * len(ids), [PROMPT] * len(ids)
-    last = torch.arange(len(ids) - BATCH, len(ids), device=weight.device)
     started = time.perf_counter()
-    _wait(reading.read_placed(ids, blank, phase, position_ids=positions, attention_mask=mask, logits_to_keep=last))
+    _wait(reading.read_among(ids, blank, phase, kept=last, among=among))
     return time.perf_counter() - started
 
 

@@ -1,17 +1,18 @@
 """The lean pass: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
 
-It computes what the modules compute with far less Python; every other model, and conversations that are read together,
-take the modules. `fits` decides which. `step.py` is all of it in torch's own functions. Where a CPU has a base in 4
-bits `compiled.py` is faster, for single tokens and for the experts of a prompt; on a GPU `graph.py`, for single tokens.
+It computes what the modules compute with far less Python; every other model takes the modules. `fits` decides which.
+`step.py` is all of it in torch's own functions. Where a CPU has a base in 4 bits `compiled.py` is faster, for single
+tokens and for the experts of many; on a GPU `graph.py`, for single tokens.
 """
 
-from molora.fast.cache import growing_cache
+from molora.fast.cache import Among, growing_cache
 from molora.fast.graph import decode_of
 from molora.fast.plan import Plan
 from molora.fast.step import Step
 from molora.fast.store import allow_packing, fits, may_pack, packs, prompt_dtype, step_of
 
 __all__ = [
+    "Among",
     "Plan",
     "Step",
     "allow_packing",

@@ -19,25 +19,28 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: T
     return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
 
 
-def attention_of_many(query: Tensor, keys: Tensor, values: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+def attention_of_many(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, dtype: torch.dtype, seen: Tensor | None = None
+) -> Tensor:
     """Queries [H, N, D] of the last N tokens, keys and values [G, T, D] -> [H, N, D].
 
-    `dtype`: of the products. In bfloat16 on a CPU torch's fused kernel gains nothing over float32, and plain products
-    take half its time. What all keys have in common, which moves no softmax, is taken out of them first: the scores
-    become small, and lose less by rounding (SageAttention, arXiv 2410.02367).
+    `seen`: bool [N, T], True where one sees the other; None: each sees itself and all before it. `dtype`: of the
+    products. In bfloat16 on a CPU torch's fused kernel gains nothing over float32, and plain products take half its
+    time. What all keys have in common, which moves no softmax, is taken out of them first: the scores become small, and
+    lose less by rounding (SageAttention, arXiv 2410.02367).
     """
-    if dtype != query.dtype and query.device.type == "cpu":
+    if dtype != query.dtype and query.device.type == "cpu" and seen is None:
         own = keys - keys.mean(1, keepdim=True)  # [G, T, D]
         return _by_rows((query * scale).to(dtype), own.to(dtype), values.to(dtype))
     heads, count, total = len(query), query.shape[1], keys.shape[1]
-    past = total - count
-    seen_by = query.new_ones(count, total, dtype=torch.bool).tril(past) if past else None  # [N, T]
+    if seen is None and total > count:
+        seen = query.new_ones(count, total, dtype=torch.bool).tril(total - count)  # [N, T]
     y = F.scaled_dot_product_attention(
         query[None],
         keys[None],
         values[None],
-        seen_by,
-        is_causal=seen_by is None,
+        seen,
+        is_causal=seen is None,
         scale=scale,
         enable_gqa=heads != len(keys),
     )

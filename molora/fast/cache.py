@@ -89,6 +89,15 @@ class Placed(NamedTuple):
         return kept.buffer[0], kept.buffer[1]
 
 
+class Among(NamedTuple):
+    """N tokens of several texts that lie side by side in one sequence of S, themselves the last of it."""
+
+    positions: Tensor
+    """int64 [N]: of each in its own text"""
+    seen: Tensor
+    """bool [N, S]: True where one sees the other"""
+
+
 def growing_cache(num_layers: int) -> DynamicCache:
     """For a model whose every layer attends to all of the past."""
     cache = DynamicCache()

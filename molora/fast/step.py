@@ -18,11 +18,15 @@ from transformers import DynamicCache
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.attention import attention, attention_of_many
-from molora.fast.cache import Appended, GrowingLayer, Placed
+from molora.fast.cache import Among, Appended, GrowingLayer, Placed
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
 from molora.fast.product import Product, bias_of, biases_of, is_plain, product
 from molora.layers import MoloraLinear
+
+_FEW = 8
+"""Tokens that are read faster in 4 bits than in the dtype of a prompt. The kernel for 4 bits takes each for itself: 24
+take it as long."""
 
 
 class Site:
@@ -68,8 +72,8 @@ class Site:
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
         """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens. `seen`:
         as the experts take it."""
-        read = x.to(self._dtype)
-        if self.experts is None and (self._copies or (lora and self._merges)):
+        read, few = x.to(self._dtype), self._few(len(x))
+        if self.experts is None and not few and (self._copies or (lora and self._merges)):
             return [F.linear(read, *each) for each in (self._merged if lora else self._joined)]
         parts = self._parts(read)
         if self.experts is not None:
@@ -86,9 +90,16 @@ class Site:
         gate, up = self._parts(x.to(self._dtype))
         return self.experts.gate_many(x, gate, up, masks, seen)
 
+    def _few(self, tokens: int) -> bool:
+        """Whether so many are read as a single one is."""
+        return self._pack and tokens <= _FEW and self.base.packed is not None
+
     def _parts(self, read: Tensor) -> list[Tensor]:
         if not self._plain:
             return [linear(read) for linear in self.linears]
+        if self._few(len(read)):
+            widths = [linear.out_features for linear in self.linears]
+            return [part.contiguous() for part in self.base.multiply(read).to(self._dtype).split(widths, dim=-1)]
         return [F.linear(read, *each) for each in self._weights]
 
     @property
@@ -207,20 +218,29 @@ class Step:
             x = x + layer.down(F.silu(gate) * up, masks[1], plan.mlp, seen)
         return self._head.multiply(normed(self._norm, x)), seen
 
-    def many(self, tokens: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
-        """The same for tokens, int64 [N], after whatever is in the cache; logits [1, V] after the last."""
+    def many(
+        self,
+        tokens: Tensor,
+        cache: DynamicCache,
+        plan: Plan,
+        kept: int | Tensor = 1,
+        among: Among | None = None,
+    ) -> tuple[Tensor, list[Picked]]:
+        """The same for tokens, int64 [N], after whatever is in the cache; logits [R, V] after the `kept` ones, the last
+        so many or those at int64 [R]. `among`: where they stand, if not one after the other."""
         x, past = self._embedding[tokens], cache.get_seq_length()  # [N, I]
         count = len(tokens)
-        cos, sin = self._angles(x, torch.arange(past, past + count, device=x.device))  # [N, D]
+        positions = torch.arange(past, past + count, device=x.device) if among is None else among.positions  # [N]
+        cos, sin = self._angles(x, positions)  # [N, D]
         turn = cos[:, None], sin[:, None]  # [N, 1, D]
-        seen = self._seen(count)
-        for number, (layer, kept) in enumerate(zip(self.layers, cache.layers, strict=True)):
+        seen, sees = self._seen(count), None if among is None else among.seen
+        for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, normed(layer.norm, x), turn, kept, plan.attention)
+            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, sees)
             inner = layer.gate_up.gated(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
             x = x + layer.down.many(inner, masks[1], plan.mlp, seen)[0]
-        logits = F.linear(normed(self._norm, x[-1:]), self._lm_head.weight, bias_of(self._lm_head))
-        return logits, self._picked(seen)
+        last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
+        return F.linear(last, self._lm_head.weight, bias_of(self._lm_head)), self._picked(seen)
 
     def _seen(self, tokens: int) -> Any:
         """What takes the picks of the routers for so many tokens."""
@@ -238,6 +258,7 @@ class Step:
         turn: tuple[Tensor, Tensor],
         kept: GrowingLayer,
         lora: bool,
+        sees: Tensor | None,
     ) -> Tensor:
         heads, groups, size = self._heads, self._groups, self._size
         states = _whole(layer.qkv.many(x, None, lora, [])).to(x.dtype).view(len(x), -1, size)  # [N, H+2G, D]
@@ -245,7 +266,7 @@ class Step:
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))
         keys, values = kept.update(keys, values)  # [1, G, T, D]
-        y = attention_of_many(query[0], keys[0], values[0], self._scale, self._dtype)  # [H, N, D]
+        y = attention_of_many(query[0], keys[0], values[0], self._scale, self._dtype, sees)  # [H, N, D]
         return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
 
     def _attend(

@@ -323,6 +323,42 @@ def test_agrees_beyond_the_first_room_of_the_cache() -> None:
     assert_agree(packable_model(), Plan(), tokens=300)
 
 
+@torch.inference_mode()
+def test_a_few_tokens_are_read_in_4_bits_as_one_is() -> None:
+    model = packable_model(wrapped=False)
+    step_of(model)
+    for dtype in (FLOAT, HALF):
+        gate_up = CompiledStep(model, True, dtype).layers[0].gate_up
+        x = torch.randn(9, model.config.hidden_size)
+        few, many = (torch.cat(gate_up.many(x[:count], None, True, []), dim=-1) for count in (8, 9))
+        alone = torch.cat([gate_up.base.multiply(one[None]) for one in x[:8]])
+        assert torch.equal(few, alone.to(dtype))
+        weight = torch.cat([linear.weight for linear in gate_up.linears])
+        expected = torch.nn.functional.linear(x.to(dtype), weight.to(dtype))
+        assert torch.equal(many, expected)
+
+
+@pytest.mark.parametrize("edit", [None, *EDITS.values()])
+@torch.inference_mode()
+def test_a_token_each_of_several_texts_agrees_with_each_alone(edit: RoutingEdit | None) -> None:
+    model = packable_model("qwen2")
+    step_of(model)
+    step, plan, texts = CompiledStep(model, True), Plan.of(edit, grid_of(model)), [range(40, 52), range(90, 105)]
+    caches = [fast.growing_cache(len(step.layers)) for _ in texts]
+    for text, cache in zip(texts, caches, strict=True):
+        step.many(torch.tensor(text), cache, plan)
+    owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text] + [0, 1])
+    together = fast.growing_cache(len(step.layers))
+    for layer, *own in zip(together.layers, *(cache.layers for cache in caches), strict=True):
+        layer.update(*(torch.cat([getattr(one, name) for one in own], dim=2) for name in ("keys", "values")))
+    among = fast.Among(torch.tensor([12, 15]), owners[-2:, None] == owners)
+    logits, (picked,) = step.many(torch.tensor([7, 8]), together, plan, torch.arange(2), among)
+    for row, (token, cache) in enumerate(zip((7, 8), caches, strict=True)):
+        expected, (alone,) = step(torch.tensor([token]), cache, plan)
+        assert (logits[row] - expected[0]).abs().mean() < 5e-3 * expected.std()
+        assert (picked.logits[row] - alone.logits).abs().mean() < 5e-3 * alone.logits.std()
+
+
 def test_what_is_not_four_bit_throughout_keeps_to_torch() -> None:
     plain = make_model()
     fast.allow_packing(plain)

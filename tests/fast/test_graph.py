@@ -13,7 +13,7 @@ import torch
 from molora import fast
 from molora.edits import RoutingEdit
 from molora.fast import adapter
-from molora.fast.cache import growing_cache
+from molora.fast.cache import Among, growing_cache
 from molora.fast.graph import GraphedStep, Output
 from molora.fast.plan import Plan
 from molora.fast.step import Step
@@ -136,6 +136,8 @@ def test_no_pass_waits_for_its_device_or_mixes_two(kind: str, name: str, monkeyp
         passes += [decode(tokens[:1], cache, plan) for _ in range(2)]
         passes.append(step(tokens[:1], cache, plan))
         passes.append(step.many(tokens, cache, plan))
+        seen_by = torch.ones(2, cache.get_seq_length() + 2, dtype=torch.bool, device="meta")
+        passes.append(step.many(tokens[:2], cache, plan, tokens[:1], Among(tokens[:2], seen_by)))
     for logits, seen in passes:
         assert logits.is_meta
         assert len(seen) == 2 * model.config.num_hidden_layers

@@ -64,6 +64,45 @@ def test_any_number_of_experts(experts: int) -> None:
     assert trace.router_logits.shape[1:] == ((3, 3, experts) if experts > 1 else (0, 0, 0))
 
 
+def read_side_by_side(reading: Reading) -> tuple[Tensor, RoutingTrace]:
+    """Two texts, of 5 and 8 tokens and then of one more each; logits [4, V] after the last of each, both times."""
+    owner, position = torch.tensor([0] * 5 + [1] * 8), torch.tensor([*range(5), *range(8)])  # [S]
+    owners, positions, logits = torch.cat([owner, owner.unique()]), torch.cat([position, torch.tensor([5, 8])]), []
+    with reading.recording():
+        for rows, last in ((slice(13), [4, 12]), (slice(13, 15), [0, 1])):
+            own, before = owners[rows, None] == owners[: rows.stop], positions[: rows.stop] <= positions[rows, None]
+            ids, among = IDS[rows], fast.Among(positions[rows], own & before)
+            blank, phase = [""] * len(ids), [PROMPT] * len(ids)
+            logits.append(reading.read_among(ids, blank, phase, kept=torch.tensor(last), among=among))
+    return torch.cat(logits), reading.trace({})
+
+
+@pytest.mark.parametrize("edit", [None, RoutingEdit.drop([1]) | RoutingEdit.attention_off()])
+@pytest.mark.parametrize("kind", ["llama-biased", "qwen2", "mistral"])
+def test_texts_side_by_side_agree_with_the_modules_and_with_each_alone(kind: str, edit: RoutingEdit | None) -> None:
+    model = make_model(kind)
+    (logits, trace), (expected, routed) = (
+        read_side_by_side(make(model, edit)) for make in (reading_of, plain_reading_of)
+    )
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+    np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
+    np.testing.assert_allclose(trace.router_logits, routed.router_logits, rtol=RTOL, atol=ATOL)
+    first, second = [*IDS[:5], IDS[13]], [*IDS[5:13], IDS[14]]
+    alone = [read(reading_of(model, edit), (len(ids) - 1,), ids)[0] for ids in (first, second)]  # each [2, V]
+    torch.testing.assert_close(logits.view(2, 2, -1), torch.stack(alone, dim=1), rtol=RTOL, atol=ATOL)
+
+
+def test_logits_of_the_last_so_many_tokens() -> None:
+    model, found = make_model(), []
+    for make in (reading_of, plain_reading_of):
+        reading = make(model)
+        with reading.recording():
+            found.append(reading.read_among(IDS, [""] * 24, [PROMPT] * 24, kept=5))
+    logits, expected = found
+    assert logits.shape == (5, 300)
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+
+
 def test_base_alone_and_rotary_of_long_contexts() -> None:
     assert_agree(make_model("qwen2", wrapped=False))
     assert_agree(make_model(rope_parameters=LLAMA3_ROPE))
