@@ -1,8 +1,8 @@
 """The lean pass: a Llama- or Qwen2-shaped model as a flat function over tensors, with routing and edits.
 
 It computes what the modules compute with far less Python; every other model takes the modules. `fits` decides which.
-`step.py` is all of it in torch's own functions. Where a CPU has a base in 4 bits `compiled.py` is faster, for single
-tokens and for the experts of many; on a GPU `graph.py`, for single tokens.
+`step.py`, over the linears of `site.py`, is all of it in torch's own functions. Where a CPU has a base in 4 bits
+`compiled.py` is faster, for single tokens and for the experts of many; on a GPU `graph.py`, for single tokens.
 """
 
 from molora.fast.cache import Among, growing_cache

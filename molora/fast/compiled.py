@@ -22,7 +22,8 @@ from molora.fast.cache import growing_cache
 from molora.fast.kernel import adapted, attended, gated, mixed, normed, turned
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
-from molora.fast.step import Layer, Site, Step
+from molora.fast.site import Site
+from molora.fast.step import Layer, Step
 from molora.fast.step import normed as norm_of
 from molora.fast.threads import threads
 
