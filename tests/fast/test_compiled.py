@@ -323,21 +323,6 @@ def test_agrees_beyond_the_first_room_of_the_cache() -> None:
     assert_agree(packable_model(), Plan(), tokens=300)
 
 
-@torch.inference_mode()
-def test_a_few_tokens_are_read_in_4_bits_as_one_is() -> None:
-    model = packable_model(wrapped=False)
-    step_of(model)
-    for dtype in (FLOAT, HALF):
-        gate_up = CompiledStep(model, True, dtype).layers[0].gate_up
-        x = torch.randn(9, model.config.hidden_size)
-        few, many = (torch.cat(gate_up.many(x[:count], None, True, []), dim=-1) for count in (8, 9))
-        alone = torch.cat([gate_up.base.multiply(one[None]) for one in x[:8]])
-        assert torch.equal(few, alone.to(dtype))
-        weight = torch.cat([linear.weight for linear in gate_up.linears])
-        expected = torch.nn.functional.linear(x.to(dtype), weight.to(dtype))
-        assert torch.equal(many, expected)
-
-
 @pytest.mark.parametrize("edit", [None, *EDITS.values()])
 @torch.inference_mode()
 def test_a_token_each_of_several_texts_agrees_with_each_alone(edit: RoutingEdit | None) -> None:
