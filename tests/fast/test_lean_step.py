@@ -64,16 +64,17 @@ def test_any_number_of_experts(experts: int) -> None:
     assert trace.router_logits.shape[1:] == ((3, 3, experts) if experts > 1 else (0, 0, 0))
 
 
-def read_side_by_side(reading: Reading) -> tuple[Tensor, RoutingTrace]:
+def read_side_by_side(reading: Reading, device: str = "cpu") -> tuple[Tensor, RoutingTrace]:
     """Two texts, of 5 and 8 tokens and then of one more each; logits [4, V] after the last of each, both times."""
-    owner, position = torch.tensor([0] * 5 + [1] * 8), torch.tensor([*range(5), *range(8)])  # [S]
-    owners, positions, logits = torch.cat([owner, owner.unique()]), torch.cat([position, torch.tensor([5, 8])]), []
+    owners = torch.tensor([0] * 5 + [1] * 8 + [0, 1], device=device)  # [S]
+    positions, logits = torch.tensor([*range(5), *range(8), 5, 8], device=device), []  # [S]
     with reading.recording():
         for rows, last in ((slice(13), [4, 12]), (slice(13, 15), [0, 1])):
             own, before = owners[rows, None] == owners[: rows.stop], positions[: rows.stop] <= positions[rows, None]
             ids, among = IDS[rows], fast.Among(positions[rows], own & before)
             blank, phase = [""] * len(ids), [PROMPT] * len(ids)
-            logits.append(reading.read_among(ids, blank, phase, kept=torch.tensor(last), among=among))
+            kept = torch.tensor(last, device=device)
+            logits.append(reading.read_among(ids, blank, phase, kept=kept, among=among))
     return torch.cat(logits), reading.trace({})
 
 
@@ -240,6 +241,16 @@ def _errors_in_bfloat16(seed: int) -> tuple[float, float]:
 def test_agrees_with_the_modules_on_the_gpu(name: str | None) -> None:
     assert_agree(make_model("qwen2").cuda(), EDITS[name] if name else None)
     assert_agree(pack_base(make_model("qwen2").cuda(), "nf4"), EDITS[name] if name else None, atol=BFLOAT16)
+
+
+@pytest.mark.cuda
+def test_texts_side_by_side_agree_with_the_modules_on_the_gpu() -> None:
+    model = make_model("qwen2").cuda()
+    (logits, trace), (expected, routed) = (
+        read_side_by_side(make(model), "cuda") for make in (reading_of, plain_reading_of)
+    )
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+    np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
 
 
 def test_weights_changed_in_place_are_seen_by_the_next_request() -> None:
