@@ -5,6 +5,7 @@ Axes: O out_features of all of them, I in_features, G blocks of 32 weights along
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -76,9 +77,16 @@ def seems_packable(linear: nn.Linear) -> bool:
 
 
 def packable(weight: Tensor) -> bool:
-    """What the 4-bit kernel takes on a CPU."""
+    """What the 4-bit kernel takes on a CPU, where it pays.
+
+    It was measured with AVX2 and AVX-512. Microsoft's compiler builds it without vector instructions, and on an x86 CPU
+    with neither it has none (ATen/native/cpu/int4mm_kernel.cpp): there a token takes six times as long as in float32.
+    """
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return False
     rows, columns = weight.shape
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and columns % BLOCK == 0 and rows % 16 == 0
+    vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX") and sys.platform != "win32"
+    return vectors and columns % BLOCK == 0 and rows % 16 == 0
 
 
 def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

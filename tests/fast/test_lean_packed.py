@@ -79,6 +79,25 @@ def test_whether_a_model_packs_is_told_before_it_does() -> None:
     assert not fast.packs(other)
 
 
+@pytest.mark.parametrize(
+    ("capability", "platform", "pays"),
+    [("AVX2", "linux", True), ("AVX512", "darwin", True), ("DEFAULT", "linux", False), ("AVX512", "win32", False)],
+)
+def test_four_bits_are_left_where_the_kernel_has_no_vector_instructions(
+    capability: str, platform: str, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("sys.platform", platform)
+    model = packable_model()
+    fast.allow_packing(model)
+    assert fast.packs(model) is pays
+    linear, x = linear_on_grid(32, 64), torch.randn(1, 64)
+    assert (product([linear], True).packed is not None) is pays
+    if not pays:
+        assert type(fast.step_of(model)) is fast.Step
+        assert torch.equal(product([linear], True).multiply(x), linear(x))
+
+
 def test_people_are_told_of_the_four_bits() -> None:
     model = packable_model()
     given: dict[str, Any] = {"model": "m", "base": "b", "adapter_sha256": "", "quantization": "none", "device": "cpu"}
