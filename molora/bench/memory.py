@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,16 @@ from molora.wrap import wrapped_linears
 
 
 def peak_host_bytes() -> int:
-    """The most memory this process ever held (resident set). Linux counts it anew for each program; elsewhere what
-    `getrusage` says."""
+    """The most memory this process ever held (resident set): as Linux has it, which counts it anew for each program,
+    else Windows, else `getrusage`."""
     held = _status("VmHWM")
     if held is not None:
         return held
+    import psutil
+
+    if peak := getattr(psutil.Process().memory_info(), "peak_wset", None):
+        return int(peak)
     import resource
-    import sys
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
+from molora.bench import memory
 from molora.bench.fresh import fresh
-from molora.bench.memory import private_bytes_gained, weights_on_host
+from molora.bench.memory import peak_host_bytes, private_bytes_gained, weights_on_host
 from molora.fixture import write_fixture
 from molora.shapes import Shape
 
@@ -37,6 +40,15 @@ def test_the_gain_is_the_most_that_was_held_at_once_in_private(tmp_path: Path) -
         assert mapped.max() == 0
     most = gained()
     assert most is None or 0.9 * 2**27 < most < 1.5 * 2**27
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_peak_is_told_without_linux(windows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = peak_host_bytes()
+    monkeypatch.setattr(memory, "_status", lambda _field: None)
+    if windows:
+        monkeypatch.setattr(psutil.Process, "memory_info", lambda _self: SimpleNamespace(peak_wset=there))
+    assert 0.5 * there < peak_host_bytes() < 2 * there
 
 
 def test_shared_weights_count_once_and_those_elsewhere_not() -> None:
