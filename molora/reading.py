@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from inspect import signature
 from threading import Lock
 from typing import Any
@@ -56,7 +57,6 @@ class Reading:
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
         self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
-        self._step: fast.Step | None = None  # looked up at the first pass, and so is what reads single tokens
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -97,6 +97,8 @@ class Reading:
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
+        if self._lean:
+            _ = self._decode  # nobody else waits while it is made
         read = self._lean_pass if self._lean else self._modules_pass
         with self._lock, torch.inference_mode():
             logits = read(ids, kept, among)
@@ -115,12 +117,18 @@ class Reading:
             given |= {"position_ids": among.positions[None], "attention_mask": hidden[None, None]}
         with self._changes.made(), self._recorder.reading(len(ids)):
             logits: Tensor = self._model(input_ids=batch, **given).logits[0]
-        return logits
+        return logits if isinstance(kept, Tensor) else logits[-kept:]  # some models score all tokens in any case
+
+    @cached_property
+    def _step(self) -> fast.Step:
+        return fast.step_of(self._model)
+
+    @cached_property
+    def _decode(self) -> fast.Step | fast.GraphedStep:
+        """What reads single tokens."""
+        return fast.decode_of(self._step, self._device)
 
     def _lean_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:
-        if self._step is None:
-            self._step = fast.step_of(self._model)
-            self._decode = fast.decode_of(self._step, self._device)
         tokens = torch.tensor(ids, device=self._device)
         if len(ids) == 1 and among is None and self._filled.get_seq_length():
             logits, picked = self._decode(tokens, self._filled, self._plan)

@@ -85,7 +85,8 @@ def needed_bytes(model: Any, tokens: int) -> int:
     """All weights, the adapter's included, and keys and values of so many tokens: what an answer cannot do without."""
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cached = 2 * config.num_hidden_layers * config.num_key_value_heads * size * tokens
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    cached = 2 * config.num_hidden_layers * heads * size * tokens
     weights = sum(weight_bytes(one) for one in (*model.parameters(), *model.buffers()))
     return weights + cached * model.get_input_embeddings().weight.element_size()
 

@@ -6,13 +6,14 @@ It computes what the modules compute with far less Python; every other model tak
 """
 
 from molora.fast.cache import Among, growing_cache
-from molora.fast.graph import decode_of
+from molora.fast.graph import GraphedStep, decode_of
 from molora.fast.plan import Plan
 from molora.fast.step import Step
 from molora.fast.store import allow_packing, fits, may_pack, packs, prompt_dtype, step_of
 
 __all__ = [
     "Among",
+    "GraphedStep",
     "Plan",
     "Step",
     "allow_packing",
