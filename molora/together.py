@@ -110,12 +110,11 @@ class Together:
         owner = torch.tensor([token.owner for token in tokens], device=self._device)  # [N]
         position = torch.tensor([token.position for token in tokens], device=self._device)  # [N]
         self._owner, self._position = torch.cat([self._owner, owner]), torch.cat([self._position, position])
-        own, before = owner[:, None] == self._owner, self._position <= position[:, None]  # [N, S]
         return self._reading.read_among(
             [token.id for token in tokens],
             [token.text for token in tokens],
             [token.phase for token in tokens],
             kept,
             kept=torch.tensor(kept, dtype=torch.long, device=self._device),
-            among=Among(position, own & before),
+            among=Among.last(len(tokens), self._owner, self._position),
         )

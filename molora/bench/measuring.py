@@ -107,17 +107,18 @@ def batch_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
 
     def turn(system: System) -> Turn:
         reading = system.reading(BATCH * (CONTEXT + rounds))
-        owner = torch.arange(BATCH).repeat_interleave(CONTEXT)  # [S]
-        place = torch.arange(CONTEXT).repeat(BATCH)  # [S]
+        device = system.model.get_input_embeddings().weight.device
+        each = torch.arange(BATCH, device=device)
+        owners = each.repeat_interleave(CONTEXT)  # [S]
+        places = torch.arange(CONTEXT, device=device).repeat(BATCH)  # [S]
         with reading.recording():
-            _read_batch(reading, system, ids * BATCH, owner, place, owner, place)
+            _read_batch(reading, ids * BATCH, owners, places)
 
         def read() -> float:
-            nonlocal owner, place
-            new, at = torch.arange(BATCH), torch.full((BATCH,), int(place[-1]) + 1)  # [N], [N]
-            owner, place = torch.cat([owner, new]), torch.cat([place, at])
+            nonlocal owners, places
+            owners, places = torch.cat([owners, each]), torch.cat([places, places[-1:].expand(BATCH) + 1])
             with reading.recording():
-                return _read_batch(reading, system, ids[:BATCH], new, at, owner, place)
+                return _read_batch(reading, ids[:BATCH], owners, places)
 
         return read
 
@@ -137,19 +138,10 @@ def _timed(reading: Reading, ids: Sequence[int]) -> float:
     return time.perf_counter() - started
 
 
-def _read_batch(
-    reading: Reading,
-    system: System,
-    ids: Sequence[int],
-    owner: Tensor,
-    place: Tensor,
-    owners: Tensor,
-    places: Tensor,
-) -> float:
+def _read_batch(reading: Reading, ids: Sequence[int], owners: Tensor, places: Tensor) -> float:
     """Seconds to read tokens of several conversations; `owners` and `places` are those of all tokens so far."""
-    device = system.model.get_input_embeddings().weight.device
-    seen = (owner[:, None] == owners) & (places <= place[:, None])  # [N, S]
-    among, last = Among(place.to(device), seen.to(device)), torch.arange(len(ids) - BATCH, len(ids), device=device)
+    among = Among.last(len(ids), owners, places)
+    last = torch.arange(len(ids) - BATCH, len(ids), device=owners.device)
     blank, phase = [""] * len(ids), [PROMPT] * len(ids)
     started = time.perf_counter()
     _wait(reading.read_among(ids, blank, phase, kept=last, among=among))

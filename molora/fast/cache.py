@@ -97,6 +97,13 @@ class Among(NamedTuple):
     seen: Tensor
     """bool [N, S]: True where one sees the other"""
 
+    @classmethod
+    def last(cls, count: int, owners: Tensor, positions: Tensor) -> Among:
+        """The last N tokens of the sequence; int64 [S] of all: whose each is, and where in its text. It sees itself and
+        what is before it there."""
+        owner, position = owners[-count:, None], positions[-count:, None]  # [N, 1]
+        return cls(positions[-count:], (owner == owners) & (positions <= position))
+
 
 def growing_cache(num_layers: int) -> DynamicCache:
     """For a model whose every layer attends to all of the past."""

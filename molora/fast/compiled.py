@@ -166,6 +166,11 @@ class CompiledStep(Step):
         return whole if len(whole) == len(layers) else None
 
     @property
+    def _ready(self) -> list[_Layer] | None:
+        """None where passes keep to `Step`'s way."""
+        return None if self._warming else self._compiled
+
+    @property
     def nbytes(self) -> int:
         if self._compiled is None:
             return super().nbytes
@@ -182,18 +187,19 @@ class CompiledStep(Step):
         return seen.all() if isinstance(seen, _Picks) else super()._picked(seen)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
-        if self._warming or self._compiled is None:
+        layers = self._ready
+        if layers is None:
             return super().__call__(token, cache, plan)
         heads, groups, size = self._heads, self._groups, self._size
         x = self._embedding[token]  # [1, I]
         x_at = x.data_ptr()
         cos, sin = (one.numpy()[0] for one in self._angles(x, torch.tensor([cache.get_seq_length()])))  # [D]
-        read, inner = _Input.room(x.shape[1]), _Input.room(self._compiled[0].down.width)
+        read, inner = _Input.room(x.shape[1]), _Input.room(layers[0].down.width)
         states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
         query, found = torch.empty(heads, size), _Input.room(heads * size)
         states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
         picks = self._seen(1)
-        for number, (layer, kept) in enumerate(zip(self._compiled, cache.layers, strict=True)):
+        for number, (layer, kept) in enumerate(zip(layers, cache.layers, strict=True)):
             masks = plan.arrays.get(number, (None, None))
             normed(x_at, *layer.norm, read.at, read.halves_at)
             layer.qkv(read, states_at, False, plan.attention)
@@ -208,7 +214,7 @@ class CompiledStep(Step):
         return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None or self._warming or self._compiled is None:
+        if mask is not None or self._ready is None:
             return super().attend(query, keys, values, mask)
         found = _Input.room(query.numel())
         self._attend_to(query, keys, values, found)

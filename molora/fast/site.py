@@ -54,7 +54,7 @@ class Site:
         return self.base.nbytes + sum(part.nbytes for part in (self.experts, self.lora) if part is not None)
 
     def __call__(self, x: Tensor, masks: Masks | None, lora: bool, seen: list[Picked]) -> Tensor:
-        """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided."""
+        """x [1, I] -> [1, O of all]; adds to `seen` what routers there are decided. Without routers x may be [N, I]."""
         y = self.base.multiply(x)
         if self.experts is not None:
             y, picked = self.experts.add(x, y, masks)
@@ -66,8 +66,10 @@ class Site:
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
         """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens. `seen`:
         as the experts take it."""
-        read, few = x.to(self._dtype), self._few(len(x))
-        if self.experts is None and not few and (self._copies or (lora and self._merges)):
+        if self.experts is None and self._few(len(x)):
+            return [self(x.float(), None, lora, []).to(self._dtype)]  # what is packed is float32
+        read = x.to(self._dtype)
+        if self.experts is None and (self._copies or (lora and self._merges)):
             return [F.linear(read, *each) for each in (self._merged if lora else self._joined)]
         parts = self._parts(read)
         if self.experts is not None:

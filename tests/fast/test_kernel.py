@@ -1,4 +1,4 @@
-"""The compiled functions on their own against torch's; those with adapters are in `test_compiled.py`."""
+"""The compiled functions on their own against torch's; those with adapters are in `test_compiled_adapters.py`."""
 
 from __future__ import annotations
 

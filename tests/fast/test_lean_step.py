@@ -70,8 +70,8 @@ def read_side_by_side(reading: Reading, device: str = "cpu") -> tuple[Tensor, Ro
     positions, logits = torch.tensor([*range(5), *range(8), 5, 8], device=device), []  # [S]
     with reading.recording():
         for rows, last in ((slice(13), [4, 12]), (slice(13, 15), [0, 1])):
-            own, before = owners[rows, None] == owners[: rows.stop], positions[: rows.stop] <= positions[rows, None]
-            ids, among = IDS[rows], fast.Among(positions[rows], own & before)
+            ids = IDS[rows]
+            among = fast.Among.last(len(ids), owners[: rows.stop], positions[: rows.stop])
             blank, phase = [""] * len(ids), [PROMPT] * len(ids)
             kept = torch.tensor(last, device=device)
             logits.append(reading.read_among(ids, blank, phase, kept=kept, among=among))
