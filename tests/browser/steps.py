@@ -24,7 +24,7 @@ def answered(page: Page) -> None:
     page.wait_for_selector("#log .turn.user")
     page.wait_for_selector("#send", state="visible", timeout=BUSY_MS)
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.some(part => part.customdata)", timeout=BUSY_MS
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.some(part => part.customdata)", timeout=BUSY_MS
     )
 
 

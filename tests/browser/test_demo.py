@@ -91,7 +91,7 @@ def test_the_token_tab_shows_its_weights(page: Page) -> None:
     page.locator('#strip button[data-t="17"]').click()
     page.get_by_role("tab", name="Token").click()
     expect(page.locator("#token-title.block")).to_contain_text("Token 17")
-    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data.length === 6")
+    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data?.length === 6")
 
 
 def test_the_load_tab_keeps_prompt_and_answer_apart(page: Page) -> None:
@@ -103,7 +103,7 @@ def test_choices_change_the_map(page: Page) -> None:
     page.get_by_role("tab", name="Map").click()
     page.locator("#projection label", has_text="up").click()
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.filter(part => part.z).length === 1"
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.filter(part => part.z).length === 1"
     )
     page.locator("#projection label", has_text="all").click()
     page.locator("#show label", has_text="answer").click()
@@ -115,7 +115,7 @@ def test_choices_change_the_map(page: Page) -> None:
     page.fill("#layers input", "3-5, 7")
     page.press("#layers input", "Enter")
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.join() === '3,4,5,7'"
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.y.join() === '3,4,5,7'"
     )
     page.fill("#layers input", "nonsense")
     page.press("#layers input", "Enter")
@@ -123,7 +123,7 @@ def test_choices_change_the_map(page: Page) -> None:
     page.fill("#layers input", "all")
     page.press("#layers input", "Enter")
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.length === 30"
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.y.length === 30"
     )
 
 

@@ -130,14 +130,14 @@ def test_a_trace_of_another_size_is_explored_and_the_models_own_comes_back(page:
     other = fake_trace(50, layers=6, projections=("mlp",), experts=20, top_k=4)
     bring(page, "other.npz", packed(other))
     expect(page.locator("#strip button[data-t]")).to_have_count(50)
-    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot').data.filter(p => p.z).length === 1")
+    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot')?.data?.filter(p => p.z).length === 1")
     assert columns(page) == 50
     expect(page.get_by_label("Colours of experts 0 to 19")).to_be_visible()
     expect(page.locator("#projection label")).to_have_count(1)
     page.fill("#layers input", "2-4")
     page.press("#layers input", "Enter")
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.join() === '2,3,4'"
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.y.join() === '2,3,4'"
     )
     page.locator("#colour label", has_text="entropy").click()
     expect(page.locator("#map .infolayer")).to_contain_text("entropy")
@@ -157,7 +157,7 @@ def test_a_trace_of_another_size_is_explored_and_the_models_own_comes_back(page:
     assert all("w20" not in message["content"] for message in fake.asked[0])
     page.locator("#projection label", has_text="up").click()
     page.wait_for_function(
-        "() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).y.length === 30"
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.y.length === 30"
     )
     page.locator("#projection label", has_text="all").click()
 

@@ -32,7 +32,9 @@ def test_the_window_shows_the_end_and_is_moved_by_buttons_and_overview(page: Pag
     expect(page.locator("#strip button[data-t]").first).to_have_attribute("data-t", "0")
     page.get_by_role("button", name="Later tokens").click()
     expect(page.locator("#found.block")).to_have_text("tokens 220 to 459 of 700")
-    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).x0 === 220")
+    page.wait_for_function(
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.x0 === 220"
+    )
     box = page.locator("#overview .nsewdrag").first.bounding_box()
     assert box is not None
     spot = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -82,7 +84,9 @@ def test_a_button_leads_to_the_answer(page: Page) -> None:
 def test_arrow_keys_walk_over_the_map(page: Page) -> None:
     page.click("#to-answer")
     chosen_in_strip(page, 303)
-    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot').data.find(part => part.z).x0 === 183")
+    page.wait_for_function(
+        "() => document.querySelector('#map .js-plotly-plot')?.data?.find(part => part.z)?.x0 === 183"
+    )
     page.focus("#map .plot")
     page.keyboard.press("ArrowRight")
     assert marked(page, "cell") == [303.5, 304.5]  # before the server has said anything
@@ -119,7 +123,7 @@ def test_the_window_follows_a_growing_answer_until_it_is_moved(page: Page, fake:
     ask(page, " why" * 400)
     page.wait_for_function("() => document.querySelector('#strip button[data-t]')?.dataset.t === '240'")
     page.get_by_role("button", name="First tokens").click()
-    page.wait_for_function("() => document.querySelector('#strip button[data-t]').dataset.t === '0'")
+    page.wait_for_function("() => document.querySelector('#strip button[data-t]')?.dataset.t === '0'")
     page.wait_for_timeout(1000)
     expect(page.locator("#strip button[data-t]").first).to_have_attribute("data-t", "0")
     page.click("#stop")

@@ -62,7 +62,7 @@ def test_a_token_is_read_and_was_predicted_with_candidates(page: Page) -> None:
     else:
         expect(predicted).to_contain_text(f"chosen instead: {text}")
     for figure in ("#token", "#token-before"):
-        page.wait_for_function(f"() => document.querySelector('{figure} .js-plotly-plot')?.data.length === 6")
+        page.wait_for_function(f"() => document.querySelector('{figure} .js-plotly-plot')?.data?.length === 6")
 
 
 def test_prompt_tokens_say_why_they_have_no_candidates(page: Page) -> None:
@@ -78,10 +78,10 @@ def test_the_readings_follow_the_view(page: Page) -> None:
     choose(page, 16)
     page.locator("#projection label", has_text="up").click()
     for figure in ("#token", "#token-before"):
-        page.wait_for_function(f"() => document.querySelector('{figure} .js-plotly-plot')?.data.length === 2")
+        page.wait_for_function(f"() => document.querySelector('{figure} .js-plotly-plot')?.data?.length === 2")
     expect(page.locator("#token-read.block")).to_contain_text(re.compile(r"smallest \S+ \(layer \d+, up\)"))
     page.locator("#projection label", has_text="all").click()
-    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data.length === 6")
+    page.wait_for_function("() => document.querySelector('#token .js-plotly-plot')?.data?.length === 6")
 
 
 def test_an_expert_is_chosen_by_its_number_or_its_column_and_its_tokens_are_selected(page: Page) -> None:
