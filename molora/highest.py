@@ -13,11 +13,12 @@ _BLOCK = 32
 def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The K highest of `scores` [R, V], highest first, and where they are, int64; both [R, K]. As `Tensor.topk`.
 
-    On a CPU, whose topk passes all V through a heap, two to four times faster: the K highest lie in the K blocks whose
-    highest are highest. Of equal scores either may be taken, as topk does.
+    On a CPU, whose topk passes all V through a heap, two to four times faster, and on a GPU a dozen kernels in place of
+    a hundred: the K highest lie in the K blocks whose highest are highest. Of equal scores either may be taken, as topk
+    does.
     """
     rows, size = scores.shape
-    if scores.device.type != "cpu" or size % _BLOCK or size // _BLOCK <= k:
+    if size % _BLOCK or size // _BLOCK <= k:
         return scores.topk(k, dim=-1)
     blocks = scores.view(rows, -1, _BLOCK)  # [R, B, 32]
     best = blocks.amax(-1).topk(k, dim=-1, sorted=False).indices  # [R, K]

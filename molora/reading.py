@@ -99,10 +99,10 @@ class Reading:
         """
         if self._lean:
             _ = self._decode  # nobody else waits while it is made
-        read = self._lean_pass if self._lean else self._modules_pass
+        read, find = (self._lean_pass, self._step.likeliest) if self._lean else (self._modules_pass, likeliest)
         with self._lock, torch.inference_mode():
             logits = read(ids, kept, among)
-            found = likeliest(logits[-len(scored) :]) if scored and self._likeliest else None  # [2, R, C]
+            found = find(logits[-len(scored) :]) if scored and self._likeliest else None  # [2, R, C]
         self._append(ids, pieces, phase, scored, found)
         return logits
 

@@ -93,7 +93,7 @@ class Recorder:
         e, k = self._grid.num_experts, self._grid.top_k
         rows = self._buffer[:num_tokens].flatten(1, 2)  # [N, L*P, E+K+K]
         for at, width, parts in zip((0, e, e + k), (e, k, k), zip(*picked, strict=True), strict=True):
-            rows[..., at : at + width] = torch.cat(parts, dim=-2)  # [L*P, ...], or [N, L*P, ...]
+            rows[..., at : at + width] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)  # [(N,) L*P, ...]
 
     def append(
         self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None
@@ -105,22 +105,25 @@ class Recorder:
         """
         at = slice(len(self._text), len(self._text) + len(token_ids))
         buffer = self._buffer[: len(token_ids)]  # [N, L, P, E+K+K]
-        parts = [buffer] if also is None else [buffer, also.to(buffer.device)]
-        flat: NDArray[np.float32] = torch.cat([part.flatten() for part in parts]).cpu().numpy()
-        rows = flat[: buffer.numel()].reshape(buffer.shape)
-        e, k = self._grid.num_experts, self._grid.top_k
-        if k and (silent := np.isnan(rows[-1, ..., e]).any(axis=-1)).any():  # an id is never NaN once it is written
-            raise MoloraError(
-                f"The router of layer {self._grid.layer_indices[int(silent.argmax())]} was passed by: a fused kernel "
-                "seems to route in its stead, which cannot be recorded. Load the model without such kernels."
-            )
-        self._logits[at] = rows[..., :e]
-        self._ids[at] = rows[..., e : e + k]
-        self._weights[at] = rows[..., e + k :]
+        rows, rest = _to_host(buffer, buffer.new_empty(0) if also is None else also)
+        if self._grid.top_k:
+            self._take_over(at, rows)
         self._token_ids[at] = token_ids
         self._phase[at] = phase
         self._text += texts
-        return flat[buffer.numel() :].reshape(0 if also is None else also.shape)
+        found: NDArray[np.float32] = rest.numpy()
+        return found
+
+    def _take_over(self, at: slice, rows: Tensor) -> None:
+        e, k = self._grid.num_experts, self._grid.top_k
+        if (silent := rows[-1, ..., e].isnan().any(dim=-1)).any():  # an id is never NaN once it is written
+            raise MoloraError(
+                f"The router of layer {self._grid.layer_indices[int(silent.int().argmax())]} was passed by: a fused "
+                "kernel seems to route in its stead, which cannot be recorded. Load the model without such kernels."
+            )
+        kept: tuple[NDArray[Any], ...] = (self._logits, self._ids, self._weights)
+        for own, part in zip(kept, rows.split([e, k, k], dim=-1), strict=True):
+            torch.from_numpy(own[at]).copy_(part)  # numpy takes three times as long along these strides
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         """All rows so far, without copying them."""
@@ -136,3 +139,13 @@ class Recorder:
             projections=self._grid.projections,
             meta=meta,
         )
+
+
+def _to_host(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both on the host, from a device in one copy."""
+    if first.device.type == "cpu":
+        return first, second.cpu()
+    flat = torch.cat([first.flatten(), second.to(first.device).flatten()])
+    host = torch.empty_like(flat, device="cpu", pin_memory=flat.is_cuda)  # what is pinned is copied ten times as fast
+    host.copy_(flat)
+    return host[: first.numel()].view(first.shape), host[first.numel() :].view(second.shape)

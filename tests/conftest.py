@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import absl.logging
 import pytest
 import torch
+
+# Triton's interpreter runs a GPU's kernels on tensors of the CPU; it is to be asked for before anything imports Triton.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 import molora
 from molora.engine import Engine

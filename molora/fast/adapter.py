@@ -58,6 +58,11 @@ class PlainLora:
         widths = [one.shape[1] for one in self._b]
         return numbers(_narrow(self._a)), numbers(_narrow(torch.cat(self._b, dim=1))), np.cumsum([0, *widths])
 
+    @property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """A [P, R, I] and, linear after linear, B [R, O], as kernels on a GPU take them."""
+        return self._a, torch.cat([one.flatten() for one in self._b])
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """y [N, P*O] and what LoRA adds to it for x [N, I]."""
         return torch.addmm(y, F.linear(x, self._a), self._diagonal)
@@ -101,6 +106,12 @@ class Experts:
             numbers(self._b).reshape(axes),
             float(self._scaling),
         )
+
+    @property
+    def operands(self) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """A [P, E, R, I], B [P, E, R, O], routers [P, E, I], their bias [P, E] and the scaling, as kernels on a GPU
+        take them."""
+        return self._a, self._b, self._router, self._bias, float(self._scaling)
 
     def add(self, x: Tensor, y: Tensor, masks: Masks | None) -> tuple[Tensor, Picked]:
         """y [1, P*O] and what the experts add to it for x [1, I]; and which they were. Masks are [P, E]."""

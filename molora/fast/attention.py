@@ -14,8 +14,8 @@ _ROWS = 128
 
 
 def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """One token's: queries [1, G, H/G, D], keys and values [1, G, T, D] -> [1, G, H/G, D]; mask [1, 1, 1, T] is True
-    where it sees."""
+    """One token's: queries [1, G, H/G, D], keys and values [1, G, T, D] -> [1, G, H/G, D]; mask [1, 1, 1, T] is added
+    to the scores."""
     return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
 
 

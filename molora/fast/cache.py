@@ -74,6 +74,11 @@ class Appended:
         """states [2, 1, G, 1, D] -> keys and values to attend to, [1, G, T, D]."""
         return kept.push(states)
 
+    def room(self, kept: GrowingLayer) -> tuple[Tensor, Tensor]:
+        """The same, for the caller to write the states into the buffer."""
+        kept.place()
+        return kept.keys, kept.values
+
 
 class Placed(NamedTuple):
     """The same in shapes that stay as the text grows: the whole room is attended to, and what lies behind masked."""
@@ -81,11 +86,15 @@ class Placed(NamedTuple):
     position: Tensor
     """int64 [1]; the place in the buffer is reserved already"""
     mask: Tensor
-    """bool [1, 1, 1, room], True up to the position"""
+    """[1, 1, 1, room] in the model's dtype, added to the scores: -inf behind the position"""
 
     def put(self, kept: GrowingLayer, states: Tensor) -> tuple[Tensor, Tensor]:
         """states [2, 1, G, 1, D] -> keys and values to attend to, [1, G, room, D]."""
         kept.buffer.index_copy_(3, self.position, states)
+        return self.room(kept)
+
+    def room(self, kept: GrowingLayer) -> tuple[Tensor, Tensor]:
+        """The same, for the caller to write the states into the buffer."""
         return kept.buffer[0], kept.buffer[1]
 
 

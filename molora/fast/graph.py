@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ from molora.fast.plan import Plan
 from molora.fast.step import Step
 
 Output = tuple[Tensor, list[Picked]]
-Capture = Callable[[Callable[[], Output], torch.device], tuple[Output, Callable[[], None]]]
-"""A pass on a device -> the tensors that it fills, and what makes it again"""
+
+Capture = Callable[[Callable[[], Any], torch.device], tuple[Any, Callable[[], None]]]
+"""Work on a device -> the tensors that it fills, and what does it again"""
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +81,15 @@ class GraphedStep:
             _log.warning("Tokens are read without a CUDA graph: %s", str(error).partition("\n")[0])
 
     def _read(self, cache: DynamicCache, plan: Plan) -> Output:
-        room = torch.arange(cache.layers[0].buffer.shape[3], device=self._position.device)
-        way = Placed(self._position, (room <= self._position)[None, None, None])
+        buffer = cache.layers[0].buffer
+        room = torch.arange(buffer.shape[3], device=buffer.device)
+        hidden = torch.zeros_like(room, dtype=buffer.dtype).masked_fill_(room > self._position, -torch.inf)  # [room]
+        way = Placed(self._position, hidden[None, None, None])
         return self._step.read(self._token, self._position, cache, plan, way)
 
 
-def cuda_graph(run: Callable[[], Output], device: torch.device) -> tuple[Output, Callable[[], None]]:
-    """Records the pass, after one that lets libraries set themselves up."""
+def cuda_graph(run: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], None]]:
+    """Records the work, after doing it once for libraries to set themselves up."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
         before = torch.cuda.Stream()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from molora.edits import Masks, RoutingEdit
 from molora.grid import RouterGrid
@@ -26,6 +27,11 @@ class Plan:
     """False: the attention's LoRA adds nothing"""
     mlp: bool = True
     """False: plain LoRA on the MLP adds nothing; routed experts are dropped by masks instead"""
+
+    @cached_property
+    def tensors(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """The masks as kernels on a GPU take them."""
+        return {layer: (masks_tensor(first), masks_tensor(second)) for layer, (first, second) in self.masks.items()}
 
     @cached_property
     def arrays(self) -> dict[int, tuple[NDArray[Any], NDArray[Any]]]:
@@ -47,6 +53,10 @@ class Plan:
 
 
 def masks_array(masks: Masks) -> NDArray[Any]:
+    return masks_tensor(masks).numpy()
+
+
+def masks_tensor(masks: Masks) -> Tensor:
     """Offset, kept (1 or 0), shift and sharpness [P, 4, E]."""
-    sharpness = torch.as_tensor(masks.sharpness).expand_as(masks.shift)
-    return torch.stack([masks.offset, masks.kept.float(), masks.shift, sharpness], dim=1).numpy()
+    sharpness = torch.as_tensor(masks.sharpness, device=masks.shift.device).expand_as(masks.shift)
+    return torch.stack([masks.offset, masks.kept.float(), masks.shift, sharpness], dim=1)

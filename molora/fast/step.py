@@ -21,6 +21,7 @@ from molora.fast.head import head_product
 from molora.fast.plan import Plan
 from molora.fast.product import Product, bias_of
 from molora.fast.site import Site
+from molora.likeliest import likeliest
 
 
 class Layer(NamedTuple):
@@ -38,6 +39,7 @@ class Step:
     """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
 
     _experts: type[Experts] = Experts
+    likeliest = staticmethod(likeliest)
 
     def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
         """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more;
@@ -162,17 +164,23 @@ class Step:
         lora: bool,
         way: Appended | Placed,
     ) -> Tensor:
+        y = self._look(layer.qkv(x, None, lora, []), cos, sin, kept, way)
+        return layer.out(y, None, lora, [])
+
+    def _look(self, states: Tensor, cos: Tensor, sin: Tensor, kept: GrowingLayer, way: Appended | Placed) -> Tensor:
+        """One token's queries, keys and values [1, (H+2G)*D] -> what its heads find, [1, H*D]."""
         heads, groups, size = self._heads, self._groups, self._size
-        states = layer.qkv(x, None, lora, []).view(heads + 2 * groups, size)  # [H+2G, D]
+        states = states.view(heads + 2 * groups, size)  # [H+2G, D]
         states = torch.addcmul(states * cos, states.roll(size // 2, -1), sin)  # the values turn by nothing
         keys, values = way.put(kept, states[heads:].view(2, 1, groups, 1, size))  # [1, G, T, D]
-        return layer.out(self.attend(states[:heads], keys, values, way.mask), None, lora, [])
+        return self.attend(states[:heads], keys, values, way.mask)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One token's queries [H, D], keys and values [1, G, T, D] -> [1, H*D]; mask [1, 1, 1, T] is True where it
-        sees."""
+        """One token's queries [H, D], keys and values [1, G, T, D] -> [1, H*D]; mask [1, 1, 1, T] is added to the
+        scores."""
         grouped = query.view(1, keys.shape[1], -1, self._size)  # one key head's queries as if they were tokens
-        return attention(grouped, keys, values, self._scale, mask).view(1, -1)
+        found = attention(grouped, keys, values, self._scale, mask)  # [1, G, H/G, D]
+        return found.reshape(1, -1)  # on a GPU it may come with its axes in another order
 
     def _turn(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [H+2G, D] that turn queries and keys to a position and leave the values."""

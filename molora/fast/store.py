@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
+from molora.fast.gpu import fused_step
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
@@ -101,6 +102,8 @@ def step_of(model: Any) -> Step:
 
 
 def _made(model: Any) -> Step:
+    if model.model.norm.weight.is_cuda:
+        return fused_step(model) or Step(model, may_pack(model))
     if not packs(model):
         return Step(model, may_pack(model))
     from molora.fast.compiled import CompiledStep  # here alone: numba takes half a second to import
