@@ -40,6 +40,8 @@ class Likeliest:
         self._ids = np.full((capacity, CANDIDATES), -1, np.int32)
         self._probabilities = np.zeros((capacity, CANDIDATES), np.float32)
         self._pieces, self._text = TokenText(tokenizer), dict[str, str]()
+        self._rows: list[int] = []
+        """Those whose candidates have no text yet: it takes longer than all else, and not all traces are looked at"""
         self._any = False
 
     def keep(self, rows: Sequence[int], found: NDArray[np.float32]) -> None:
@@ -47,13 +49,15 @@ class Likeliest:
         ids, self._any = found[0].astype(np.int32), True  # [R, C]
         at = slice(ids.shape[1])  # a vocabulary may have less than C
         self._ids[rows, at], self._probabilities[rows, at] = ids, found[1]
-        for token_id in ids.ravel().tolist():
-            if (name := str(token_id)) not in self._text:
-                self._text[name] = self._pieces.inner(token_id)
+        self._rows += rows
 
     def fill(self, trace: RoutingTrace) -> None:
         """Gives the trace of all rows so far its candidates, without copying them."""
         if self._any:
+            for token_id in self._ids[self._rows].ravel().tolist():
+                if token_id >= 0 and (name := str(token_id)) not in self._text:
+                    self._text[name] = self._pieces.inner(token_id)
+            self._rows.clear()
             rows = slice(len(trace))
             trace.candidate_ids, trace.candidate_probabilities = self._ids[rows], self._probabilities[rows]
             trace.candidate_text = self._text

@@ -35,8 +35,9 @@ class Recorder:
         e, k = grid.num_experts, grid.top_k
         device = grid.routers[0].weight.device if grid.routers else torch.device("cpu")
         layers, projections = len(grid.layer_indices), len(grid.projections)
-        shape = (chunk, layers, projections, e + 2 * k)
-        self._buffer = torch.full(shape, torch.nan, device=device)  # [N, L, P, E+K+K]
+        self._buffers = [  # each [N, L, P, ...]; apart, so that what comes to the host lies there as it is to be kept
+            torch.full((chunk, layers, projections, width), torch.nan, device=device) for width in (e, k, k)
+        ]
         self._reading = 0
         axes = (capacity, layers, projections)
         self._logits = np.empty((*axes, e), np.float32)
@@ -75,11 +76,8 @@ class Recorder:
     def _write(self, layer: int, projection: int, _router: Any, _args: tuple[Any, ...], routing: Routing) -> None:
         if not self._reading:
             return
-        e, k = self._grid.num_experts, self._grid.top_k
-        row = self._buffer[: self._reading, layer, projection]  # [N, E+K+K]
-        row[:, :e] = routing.logits[0]
-        row[:, e : e + k] = routing.expert_ids[0]
-        row[:, e + k :] = routing.weights[0]
+        for buffer, part in zip(self._buffers, routing, strict=True):
+            buffer[: self._reading, layer, projection] = part[0]  # [N, E], or [N, K]
 
     def _write_last(self, layer: int, projection: int, router: Any, args: tuple[Any, ...], routing: Routing) -> None:
         """For a pass that reads earlier tokens again."""
@@ -90,10 +88,9 @@ class Recorder:
         """What the routers decided in a pass that runs without hooks, in their order."""
         if not self._grid.routers:
             return
-        e, k = self._grid.num_experts, self._grid.top_k
-        rows = self._buffer[:num_tokens].flatten(1, 2)  # [N, L*P, E+K+K]
-        for at, width, parts in zip((0, e, e + k), (e, k, k), zip(*picked, strict=True), strict=True):
-            rows[..., at : at + width] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)  # [(N,) L*P, ...]
+        for buffer, parts in zip(self._buffers, zip(*picked, strict=True), strict=True):
+            rows = buffer[:num_tokens].flatten(1, 2)  # [N, L*P, ...]
+            rows[:] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)  # [L*P, ...], or [N, L*P, ...]
 
     def append(
         self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None
@@ -104,26 +101,23 @@ class Recorder:
         Raises MoloraError if a router took no part in the pass.
         """
         at = slice(len(self._text), len(self._text) + len(token_ids))
-        buffer = self._buffer[: len(token_ids)]  # [N, L, P, E+K+K]
-        rows, rest = _to_host(buffer, buffer.new_empty(0) if also is None else also)
+        parts = [buffer[: len(token_ids)] for buffer in self._buffers]  # each [N, L, P, ...]
+        *rows, found = _to_host(*parts, parts[0].new_empty(0) if also is None else also)
         if self._grid.top_k:
             self._take_over(at, rows)
         self._token_ids[at] = token_ids
         self._phase[at] = phase
         self._text += texts
-        found: NDArray[np.float32] = rest.numpy()
         return found
 
-    def _take_over(self, at: slice, rows: Tensor) -> None:
-        e, k = self._grid.num_experts, self._grid.top_k
-        if (silent := rows[-1, ..., e].isnan().any(dim=-1)).any():  # an id is never NaN once it is written
+    def _take_over(self, at: slice, rows: Sequence[NDArray[np.float32]]) -> None:
+        logits, ids, weights = rows
+        if (silent := np.isnan(ids[-1, ..., 0]).any(axis=-1)).any():  # an id is never NaN once it is written
             raise MoloraError(
-                f"The router of layer {self._grid.layer_indices[int(silent.int().argmax())]} was passed by: a fused "
-                "kernel seems to route in its stead, which cannot be recorded. Load the model without such kernels."
+                f"The router of layer {self._grid.layer_indices[int(silent.argmax())]} was passed by: a fused kernel "
+                "seems to route in its stead, which cannot be recorded. Load the model without such kernels."
             )
-        kept: tuple[NDArray[Any], ...] = (self._logits, self._ids, self._weights)
-        for own, part in zip(kept, rows.split([e, k, k], dim=-1), strict=True):
-            torch.from_numpy(own[at]).copy_(part)  # numpy takes three times as long along these strides
+        self._logits[at], self._ids[at], self._weights[at] = logits, ids, weights
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         """All rows so far, without copying them."""
@@ -141,11 +135,12 @@ class Recorder:
         )
 
 
-def _to_host(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both on the host, from a device in one copy."""
-    if first.device.type == "cpu":
-        return first, second.cpu()
-    flat = torch.cat([first.flatten(), second.to(first.device).flatten()])
+def _to_host(*parts: Tensor) -> list[NDArray[np.float32]]:
+    """All on the host, from a device in one copy."""
+    if parts[0].device.type == "cpu":
+        return [part.cpu().numpy() for part in parts]
+    flat = torch.cat([part.to(parts[0].device).flatten() for part in parts])
     host = torch.empty_like(flat, device="cpu", pin_memory=flat.is_cuda)  # what is pinned is copied ten times as fast
     host.copy_(flat)
-    return host[: first.numel()].view(first.shape), host[first.numel() :].view(second.shape)
+    sizes = [part.numel() for part in parts]
+    return [one.view(part.shape).numpy() for one, part in zip(host.split(sizes), parts, strict=True)]

@@ -54,7 +54,7 @@ class GrowingLayer(DynamicLayer):
         start, self.length = self.length, self.length + new
         two, batch, heads, room, size = self.buffer.shape
         if self.length > room:
-            grown = self.buffer.new_empty(two, batch, heads, max(_ROOM, 2 * room, self.length), size)
+            grown = self.buffer.new_empty(two, batch, heads, max(room + max(_ROOM, room // 2), self.length), size)
             grown[:, :, :, :start] = self.buffer[:, :, :, :start]
             self.buffer = grown
         return start

@@ -92,11 +92,7 @@ def cuda_graph(run: Callable[[], Any], device: torch.device) -> tuple[Any, Calla
     """Records the work, after doing it once for libraries to set themselves up."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
-        before = torch.cuda.Stream()
-        before.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(before):
-            run()
-        torch.cuda.current_stream().wait_stream(before)
+        run()  # on the stream at hand: cuBLAS keeps some memory for every stream that it ever saw
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other requests' threads may copy meanwhile
             output = run()
 
