@@ -25,8 +25,8 @@ from molora.trace import RoutingTrace
 class Recorder:
     """Records one request: hooks stay on its routers while `attached`, and write only while it is `reading`.
 
-    Each pass lands in one preallocated buffer on the device and comes to the host in one copy. What the host has is
-    only ever added to, so the traces handed out stay true and share their memory.
+    Each pass lands in preallocated buffers on the device, or in what the lean pass gives, and comes to the host in one
+    copy. What the host has is only ever added to, so the traces handed out stay true and share their memory.
     """
 
     def __init__(self, grid: RouterGrid, chunk: int, capacity: int) -> None:
@@ -39,6 +39,7 @@ class Recorder:
             torch.full((chunk, layers, projections, width), torch.nan, device=device) for width in (e, k, k)
         ]
         self._reading = 0
+        self._taken: list[Tensor] = []
         axes = (capacity, layers, projections)
         self._logits = np.empty((*axes, e), np.float32)
         self._ids = np.empty((*axes, k), np.int16)
@@ -85,12 +86,11 @@ class Recorder:
             self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
 
     def take(self, picked: Sequence[Picked], num_tokens: int) -> None:
-        """What the routers decided in a pass that runs without hooks, in their order."""
-        if not self._grid.routers:
-            return
-        for buffer, parts in zip(self._buffers, zip(*picked, strict=True), strict=True):
-            rows = buffer[:num_tokens].flatten(1, 2)  # [N, L*P, ...]
-            rows[:] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)  # [L*P, ...], or [N, L*P, ...]
+        """What the routers decided in a pass that runs without hooks, in their order; it has to stay until `append`."""
+        if self._grid.routers:
+            axes = (num_tokens, len(self._grid.layer_indices), len(self._grid.projections), -1)
+            each = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2) for parts in zip(*picked, strict=True))
+            self._taken = [part.reshape(axes) for part in each]  # each [N, L, P, ...]
 
     def append(
         self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None
@@ -101,23 +101,26 @@ class Recorder:
         Raises MoloraError if a router took no part in the pass.
         """
         at = slice(len(self._text), len(self._text) + len(token_ids))
-        parts = [buffer[: len(token_ids)] for buffer in self._buffers]  # each [N, L, P, ...]
-        *rows, found = _to_host(*parts, parts[0].new_empty(0) if also is None else also)
-        if self._grid.top_k:
-            self._take_over(at, rows)
+        rows, by_hooks = self._taken, not self._taken
+        if by_hooks:
+            rows = [buffer[: len(token_ids)] for buffer in self._buffers]
+        (logits, ids, weights), found = _to_host(rows, also)
+        if by_hooks:
+            self._check(ids)
+        self._logits[at], self._ids[at], self._weights[at] = logits, ids, weights
+        self._taken = []
         self._token_ids[at] = token_ids
         self._phase[at] = phase
         self._text += texts
         return found
 
-    def _take_over(self, at: slice, rows: Sequence[NDArray[np.float32]]) -> None:
-        logits, ids, weights = rows
-        if (silent := np.isnan(ids[-1, ..., 0]).any(axis=-1)).any():  # an id is never NaN once it is written
+    def _check(self, ids: NDArray[np.float32]) -> None:
+        """[N, L, P, K] as hooks wrote them: an id is never NaN once it is written."""
+        if self._grid.routers and (silent := np.isnan(ids[-1, ..., 0]).any(axis=-1)).any():
             raise MoloraError(
                 f"The router of layer {self._grid.layer_indices[int(silent.argmax())]} was passed by: a fused kernel "
                 "seems to route in its stead, which cannot be recorded. Load the model without such kernels."
             )
-        self._logits[at], self._ids[at], self._weights[at] = logits, ids, weights
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
         """All rows so far, without copying them."""
@@ -135,12 +138,14 @@ class Recorder:
         )
 
 
-def _to_host(*parts: Tensor) -> list[NDArray[np.float32]]:
-    """All on the host, from a device in one copy."""
-    if parts[0].device.type == "cpu":
-        return [part.cpu().numpy() for part in parts]
-    flat = torch.cat([part.to(parts[0].device).flatten() for part in parts])
-    host = torch.empty_like(flat, device="cpu", pin_memory=flat.is_cuda)  # what is pinned is copied ten times as fast
-    host.copy_(flat)
-    sizes = [part.numel() for part in parts]
-    return [one.view(part.shape).numpy() for one, part in zip(host.split(sizes), parts, strict=True)]
+def _to_host(rows: Sequence[Tensor], also: Tensor | None) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
+    """All on the host, from a device in one copy; empty in place of None."""
+    parts = list(rows) if also is None else [*rows, also]
+    if any(part.is_cuda for part in parts):
+        flat = torch.cat([part.flatten() for part in parts])  # of whole numbers among floats come floats
+        host = torch.empty_like(flat, device="cpu", pin_memory=True)  # what is pinned is copied ten times as fast
+        sizes = [part.numel() for part in parts]
+        pieces = host.copy_(flat).split(sizes)
+        parts = [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
+    found = [part.numpy() for part in parts]
+    return found[: len(rows)], np.empty(0, np.float32) if also is None else found[-1]
