@@ -20,18 +20,18 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: T
 
 
 def attention_of_many(
-    query: Tensor, keys: Tensor, values: Tensor, scale: float, dtype: torch.dtype, seen: Tensor | None = None
+    query: Tensor, keys: Tensor, values: Tensor, dtype: torch.dtype, seen: Tensor | None = None
 ) -> Tensor:
-    """Queries [H, N, D] of the last N tokens, keys and values [G, T, D] -> [H, N, D].
+    """Queries [H, N, D] of the last N tokens, with the scale in them, keys and values [G, T, D] -> [H, N, D].
 
     `seen`: bool [N, T], True where one sees the other; None: each sees itself and all before it. `dtype`: of the
     products. In bfloat16 on a CPU torch's fused kernel gains nothing over float32, and plain products take half its
     time. What all keys have in common, which moves no softmax, is taken out of them first: the scores become small, and
     lose less by rounding (SageAttention, arXiv 2410.02367).
     """
-    if dtype != query.dtype and query.device.type == "cpu" and seen is None:
+    if dtype != keys.dtype and query.device.type == "cpu" and seen is None:
         own = keys - keys.mean(1, keepdim=True)  # [G, T, D]
-        return _by_rows((query * scale).to(dtype), own.to(dtype), values.to(dtype))
+        return _by_rows(query.to(dtype).contiguous(), own.to(dtype), values.to(dtype))
     heads, count, total = len(query), query.shape[1], keys.shape[1]
     if seen is None and total > count:
         seen = query.new_ones(count, total, dtype=torch.bool).tril(total - count)  # [N, T]
@@ -41,14 +41,14 @@ def attention_of_many(
         values[None],
         seen,
         is_causal=seen is None,
-        scale=scale,
+        scale=1.0,
         enable_gqa=heads != len(keys),
     )
     return y[0]
 
 
 def _by_rows(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The same with the scale in the queries, some rows at a time against the keys that they see."""
+    """The same, some rows at a time against the keys that they see."""
     (heads, count, size), (groups, total, _) = query.shape, keys.shape
     past, y = total - count, torch.empty_like(query)
     query, out = query.view(groups, heads // groups, count, size), y.view(groups, heads // groups, count, size)

@@ -26,12 +26,8 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
-        batch, heads, new, size = key_states.shape
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        if self.buffer.dim() == 1:
-            self.buffer = key_states.new_empty(2, batch, heads, 0, size)
-        at = self._reserve(new)
+        self._begin(key_states, value_states)
+        at = self._reserve(key_states.shape[2])
         self.buffer[0, :, :, at : self.length] = key_states
         self.buffer[1, :, :, at : self.length] = value_states
         return self._views()
@@ -48,6 +44,20 @@ class GrowingLayer(DynamicLayer):
         at = self._reserve(1)
         self._views()
         return at
+
+    def make_room(self, new: int, like: Tensor) -> int:
+        """The same for N tokens; `like`: some of the first ones' keys, [1, H, any, D]."""
+        self._begin(like, like)
+        at = self._reserve(new)
+        self._views()
+        return at
+
+    def _begin(self, key_states: Tensor, value_states: Tensor) -> None:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if self.buffer.dim() == 1:
+            batch, heads, _, size = key_states.shape
+            self.buffer = key_states.new_empty(2, batch, heads, 0, size)
 
     def _reserve(self, new: int) -> int:
         """Makes room for new tokens; where they begin."""

@@ -18,14 +18,16 @@ from transformers import DynamicCache
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, numbers
-from molora.fast.cache import growing_cache
-from molora.fast.kernel import adapted, attended, gated, mixed, normed, turned
+from molora.fast.cache import GrowingLayer, growing_cache
+from molora.fast.kernel import BLOCK, adapted, all_turned, attended, best, gated, mixed, normed, turned
+from molora.fast.kernel.lanes import LANES
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
 from molora.fast.site import Site
 from molora.fast.step import Layer, Step
 from molora.fast.step import normed as norm_of
 from molora.fast.threads import threads
+from molora.likeliest import CANDIDATES
 
 _NO_ROWS = np.empty((0, 0), np.float32)
 _NO_EXPERTS = (
@@ -152,7 +154,8 @@ class CompiledStep(Step):
             with torch.inference_mode():
                 for count in (_WORTH // 4, 3 * _WORTH):  # for the second's next token several threads are worth it
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
-                    ahead.many(tokens, cache, Plan())
+                    logits, _ = ahead.many(tokens, cache, Plan())
+                    ahead.likeliest(logits)
                     ahead(tokens[:1], cache, Plan())
         finally:
             self._warming = False
@@ -164,6 +167,14 @@ class CompiledStep(Step):
         layers = [_compiled(layer) for layer in self.layers]
         whole = [layer for layer in layers if layer is not None]
         return whole if len(whole) == len(layers) else None
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        rows, size = logits.shape
+        if self._warming or rows != 1 or size % BLOCK or logits.dtype != torch.float32:
+            return super().likeliest(logits)
+        found = torch.empty(2, 1, CANDIDATES)
+        best(logits.contiguous().data_ptr(), size, found.numpy()[:, 0])
+        return found
 
     @property
     def _ready(self) -> list[_Layer] | None:
@@ -212,6 +223,16 @@ class CompiledStep(Step):
             gated(both_at, both.shape[1], inner.at, inner.halves_at)
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
         return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
+
+    def _turn_many(self, states: Tensor, turn: tuple[Tensor, Tensor], kept: GrowingLayer, dtype: torch.dtype) -> Tensor:
+        if self._warming or self._size % (2 * LANES) or states.dtype != dtype:
+            return super()._turn_many(states, turn, kept, dtype)
+        cos, sin = (one[:, 0].numpy() for one in turn)  # [N, D]
+        query = states.new_empty(self._heads, len(states), self._size)
+        place = kept.make_room(len(states), turn[0].new_empty(1, self._groups, 0, self._size))
+        given = numbers(states), cos, sin, self._scale, numbers(query), kept.buffer[:, 0].numpy()
+        all_turned(*given, place, threads() if len(states) >= _WORTH else 1)
+        return query
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None or self._ready is None:

@@ -39,7 +39,6 @@ class Step:
     """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
 
     _experts: type[Experts] = Experts
-    likeliest = staticmethod(likeliest)
 
     def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
         """The model must have the shape that `store.fits` asks for; `pack`: its base in 4 bits where it has no more;
@@ -70,6 +69,10 @@ class Step:
 
     def warm_up(self) -> None:
         """Prepares, in whatever time it takes, what would keep the first pass from being as fast as the next."""
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """As `molora.likeliest`."""
+        return likeliest(logits)
 
     @property
     def nbytes(self) -> int:
@@ -145,14 +148,20 @@ class Step:
         lora: bool,
         sees: Tensor | None,
     ) -> Tensor:
-        heads, groups, size = self._heads, self._groups, self._size
-        states = _whole(layer.qkv.many(x, None, lora, [])).to(x.dtype).view(len(x), -1, size)  # [N, H+2G, D]
-        turned, values = states.split([heads + groups, groups], dim=1)
-        turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
-        query, keys, values = (one.transpose(0, 1)[None] for one in (*turned.split([heads, groups], dim=1), values))
-        keys, values = kept.update(keys, values)  # [1, G, T, D]
-        y = attention_of_many(query[0], keys[0], values[0], self._scale, self._dtype, sees)  # [H, N, D]
+        states = _whole(layer.qkv.many(x, None, lora, [])).view(len(x), -1, self._size)  # [N, H+2G, D]
+        query = self._turn_many(states, turn, kept, self._dtype if sees is None else x.dtype)  # [H, N, D]
+        y = attention_of_many(query, kept.keys[0], kept.values[0], self._dtype, sees)  # [H, N, D]
         return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
+
+    def _turn_many(self, states: Tensor, turn: tuple[Tensor, Tensor], kept: GrowingLayer, dtype: torch.dtype) -> Tensor:
+        """Queries [H, N, D] of states [N, H+2G, D], turned to their positions, with the attention's scale in them; keys
+        and values go into the cache. `dtype`: what the queries are to be read in, which they may have already."""
+        heads, groups, size = self._heads, self._groups, self._size
+        turned, values = states.to(turn[0].dtype).split([heads + groups, groups], dim=1)
+        turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
+        query, keys, values = (one.transpose(0, 1) for one in (*turned.split([heads, groups], dim=1), values))
+        kept.update(keys[None], values[None])
+        return query * self._scale
 
     def _attend(
         self,

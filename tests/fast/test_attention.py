@@ -31,27 +31,27 @@ def plain(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_formula(shape: tuple[int, int, int, int]) -> None:
     query, keys, values = inputs(*shape)
-    y = attention_of_many(query, keys, values, 0.25, torch.float32)
+    y = attention_of_many(query * 0.25, keys, values, torch.float32)
     torch.testing.assert_close(y.double(), plain(query, keys, values, 0.25), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_in_bfloat16_but_for_its_rounding(shape: tuple[int, int, int, int]) -> None:
     query, keys, values = inputs(*shape)
-    y = attention_of_many(query, keys, values, 0.25, torch.bfloat16)
+    y = attention_of_many(query * 0.25, keys, values, torch.bfloat16)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.double(), plain(query, keys, values, 0.25), rtol=2e-2, atol=2e-2)
 
 
 def test_what_all_keys_share_costs_no_digits() -> None:
     query, keys, values = inputs(9, 3, 300, 0)
-    y = attention_of_many(query, keys + 50 * torch.randn(3, 1, 16), values, 0.25, torch.bfloat16)
+    y = attention_of_many(query * 0.25, keys + 50 * torch.randn(3, 1, 16), values, torch.bfloat16)
     torch.testing.assert_close(y.double(), plain(query, keys, values, 0.25), rtol=2e-2, atol=2e-2)
 
 
 def test_no_token_sees_a_later_one() -> None:
     query, keys, values = inputs(2, 2, 200, 0)
-    before = attention_of_many(query, keys, values, 0.25, torch.bfloat16)
+    before = attention_of_many(query * 0.25, keys, values, torch.bfloat16)
     values[:, 150:] = torch.nan
-    after = attention_of_many(query, keys, values, 0.25, torch.bfloat16)
+    after = attention_of_many(query * 0.25, keys, values, torch.bfloat16)
     assert torch.equal(before[:, :128], after[:, :128])  # the rest of its rows meets nan times 0

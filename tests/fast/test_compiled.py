@@ -48,6 +48,7 @@ KINDS: dict[str, Any] = {
     "some without adapters": {"targets": ("o_proj",)},
     "one key head": {"num_key_value_heads": 1},
     "long contexts": {"rope_parameters": LLAMA3_ROPE},
+    "heads of whole registers": {"num_attention_heads": 2, "num_key_value_heads": 1},
 }
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numba import njit
 
 from molora.fast import kernel
+from molora.fast.adapter import numbers
 from molora.fast.kernel.keeping import kept
 from molora.fast.kernel.numbers import exp
 
@@ -78,3 +79,35 @@ def test_runs_where_no_folder_can_keep_its_code(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("molora.fast.kernel.keeping.njit", nowhere)
     assert kept(lambda one: one + 1)(2) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_many_tokens_turn_as_torch_turns_them(dtype: torch.dtype, parts: int) -> None:
+    heads, groups, size, count, place = 3, 1, 64, 7, 5
+    states = torch.randn(count, heads + 2 * groups, size).to(dtype)
+    cos, sin = torch.randn(2, count, size)
+    query, buffer = states.new_empty(heads, count, size), torch.full((2, groups, 20, size), torch.nan)
+    kernel.all_turned(numbers(states), cos.numpy(), sin.numpy(), 0.5, numbers(query), buffer.numpy(), place, parts)
+    wide = states.float()
+    turned = wide * cos[:, None] + wide.roll(size // 2, -1) * sin[:, None]  # [N, H+2G, D]
+    assert_equal(query.float(), (turned[:, :heads].transpose(0, 1) / 2).to(dtype).float())
+    assert_equal(buffer[0, :, place : place + count], turned[:, heads : heads + groups].transpose(0, 1))
+    assert torch.equal(buffer[1, :, place : place + count], wide[:, heads + groups :].transpose(0, 1))
+    assert buffer.isnan().sum() == 2 * groups * (20 - count) * size, "nothing else is written"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_highest_logits_are_those_of_topk(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, 8 * kernel.BLOCK, generator=generator) * 4
+    if seed == 0:
+        logits[0, -3:] = 60  # equal, in the last places
+    if seed == 1:
+        logits[0, 5:11] = 30 + torch.arange(6)  # all in one block
+    found = np.empty((2, 5), np.float32)
+    kernel.best(logits.data_ptr(), logits.shape[1], found)
+    ids = torch.from_numpy(found[:1]).long()  # [1, C]
+    assert torch.equal(logits.gather(1, ids), logits.topk(5).values)
+    assert len(set(ids[0].tolist())) == 5
+    torch.testing.assert_close(torch.from_numpy(found[1:]), logits.softmax(-1).gather(1, ids), rtol=2e-5, atol=1e-9)

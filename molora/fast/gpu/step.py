@@ -27,14 +27,15 @@ class _Layer(NamedTuple):
 class FusedStep(Step):
     """The same as `Step`, to whose way it keeps for many tokens."""
 
-    likeliest = staticmethod(likeliest_of_one)
-
     def __init__(self, model: Any) -> None:
         super().__init__(model, pack=False)
         self._fused = [
             _Layer(*(Fused(site) for site in (layer.qkv, layer.out, layer.gate_up, layer.down)))
             for layer in self.layers
         ]
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        return likeliest_of_one(logits)
 
     @property
     def nbytes(self) -> int:

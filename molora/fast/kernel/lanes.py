@@ -127,6 +127,38 @@ def silu(typing_context: Any, lanes: Any) -> Any:
 
 
 @intrinsic
+def exp_lanes(typing_context: Any, lanes: Any) -> Any:
+    """e to each."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return exponential(builder, args[0], _KIND)
+
+    return _lanes(_lanes), of
+
+
+@intrinsic
+def larger(typing_context: Any, one: Any, other: Any) -> Any:
+    """Of each two the larger."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return _lanes(_lanes, _lanes), of
+
+
+@intrinsic
+def greatest(typing_context: Any, lanes: Any) -> Any:
+    """Of all the one."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [_KIND.floats])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
+        return builder.call(function, [args[0]])
+
+    return types.float32(_lanes), of
+
+
+@intrinsic
 def total(typing_context: Any, lanes: Any) -> Any:
     """Their sum."""
 

@@ -1,0 +1,43 @@
+"""What attention reads of many tokens: queries and keys turned to their positions, keys and values in the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
+
+
+@inner
+def _turn(row: Narrow, cos: Floats, sin: Floats, scale: float, to: Narrow) -> None:
+    """One head's [D]; `sin` is signed, and goes with the halves swapped."""
+    half, factor = row.shape[0] // 2, spread(scale)
+    for i in range(0, row.shape[0], LANES):
+        other = i + half if i < half else i - half
+        store(to, i, (load(row, i) * load(cos, i) + load(row, other) * load(sin, i)) * factor)
+
+
+@shared
+def all_turned(
+    states: Narrow,
+    cos: Floats,
+    sin: Floats,
+    scale: float,
+    query: Narrow,
+    buffer: Floats,
+    place: int,
+    parts: int,
+) -> None:
+    """states [N, H+2G, D], cos and sin [N, D] -> query [H, N, D], times the scale, and the buffer [2, G, room, D] from
+    a place on. Each part of the work sees some of the tokens; D is a multiple of twice `LANES`."""
+    (heads, count, size), groups = query.shape, buffer.shape[1]
+    for part in prange(parts):
+        for n in range(count * part // parts, count * (part + 1) // parts):
+            for head in range(heads):
+                _turn(states[n, head], cos[n], sin[n], np.float32(scale), query[head, n])
+            for group in range(groups):
+                _turn(states[n, heads + group], cos[n], sin[n], np.float32(1), buffer[0, group, place + n])
+                value = states[n, heads + groups + group]
+                for i in range(0, size, LANES):
+                    store(buffer[1, group, place + n], i, load(value, i))
