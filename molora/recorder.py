@@ -141,11 +141,11 @@ class Recorder:
 def _to_host(rows: Sequence[Tensor], also: Tensor | None) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
     """All on the host, from a device in one copy; empty in place of None."""
     parts = list(rows) if also is None else [*rows, also]
-    if any(part.is_cuda for part in parts):
-        flat = torch.cat([part.flatten() for part in parts])  # of whole numbers among floats come floats
-        host = torch.empty_like(flat, device="cpu", pin_memory=True)  # what is pinned is copied ten times as fast
-        sizes = [part.numel() for part in parts]
-        pieces = host.copy_(flat).split(sizes)
+    device = parts[0].device
+    if device.type != "cpu":
+        flat = torch.cat([part.flatten().to(device, torch.float32) for part in parts])
+        host = torch.empty_like(flat, device="cpu", pin_memory=flat.is_cuda)  # pinned, it is copied ten times as fast
+        pieces = host.copy_(flat).split([part.numel() for part in parts])
         parts = [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
-    found = [part.numpy() for part in parts]
+    found = [part.cpu().numpy() for part in parts]
     return found[: len(rows)], np.empty(0, np.float32) if also is None else found[-1]
