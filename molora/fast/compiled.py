@@ -122,7 +122,10 @@ class CompiledExperts(Experts):
 
     @cached_property
     def _arrays(self) -> Any:
-        return self.arrays
+        router, bias, a, b, scaling = self.arrays
+        if self._r % 2:  # pairs of ranks need an even number
+            b = self._b.float().numpy().reshape(b.shape)
+        return router, bias, a, b, scaling
 
     @cached_property
     def _unedited(self) -> NDArray[np.float32]:

@@ -42,10 +42,10 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, _KIND.floats)
 
 
-_lanes = _Lanes()
+lanes_type = _Lanes()
 
 
-def _pointer(context: Any, builder: Any, kind: Any, place: Any, target: Any) -> Any:
+def pointer_to(context: Any, builder: Any, kind: Any, place: Any, target: Any) -> Any:
     """To `target`s from a `place` on, an array of a kind and an index."""
     array, at = place
     data = context.make_array(kind)(context, builder, array).data
@@ -57,7 +57,7 @@ def _arithmetic(operation: Any, instruction: str) -> None:
 
     @infer_global(operation)
     class _Template(ConcreteTemplate):
-        cases = (signature(_lanes, _lanes, _lanes),)
+        cases = (signature(lanes_type, lanes_type, lanes_type),)
 
     @lower_builtin(operation, _Lanes, _Lanes)
     def _lowered(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -80,11 +80,11 @@ def load(typing_context: Any, array: Any, at: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         if kind.dtype != types.uint16:
-            return builder.load(_pointer(context, builder, kind, args, _KIND.floats), align=4)
-        halves = builder.load(_pointer(context, builder, kind, args, _KIND.halves), align=2)
+            return builder.load(pointer_to(context, builder, kind, args, _KIND.floats), align=4)
+        halves = builder.load(pointer_to(context, builder, kind, args, _KIND.halves), align=2)
         return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
 
-    return _lanes(array, types.intp), of
+    return lanes_type(array, types.intp), of
 
 
 @intrinsic
@@ -94,10 +94,10 @@ def store(typing_context: Any, array: Any, at: Any, lanes: Any) -> Any:
     def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         if kind.dtype != types.uint16:
-            builder.store(args[2], _pointer(context, builder, kind, args[:2], _KIND.floats), align=4)
+            builder.store(args[2], pointer_to(context, builder, kind, args[:2], _KIND.floats), align=4)
         else:
             halves = rounded(builder, args[2], _KIND)
-            builder.store(halves, _pointer(context, builder, kind, args[:2], _KIND.halves), align=2)
+            builder.store(halves, pointer_to(context, builder, kind, args[:2], _KIND.halves), align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), to
@@ -112,7 +112,7 @@ def spread(typing_context: Any, value: Any) -> Any:
         first = builder.insert_element(nothing, args[0], ir.Constant(ir.IntType(32), 0))
         return builder.shuffle_vector(first, nothing, _KIND.each(0))
 
-    return _lanes(types.float32), one
+    return lanes_type(types.float32), one
 
 
 @intrinsic
@@ -123,7 +123,7 @@ def silu(typing_context: Any, lanes: Any) -> Any:
         below = builder.fadd(_KIND.each(1.0), exponential(builder, builder.fneg(args[0]), _KIND))
         return builder.fdiv(args[0], below)
 
-    return _lanes(_lanes), of
+    return lanes_type(lanes_type), of
 
 
 @intrinsic
@@ -133,7 +133,7 @@ def exp_lanes(typing_context: Any, lanes: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return exponential(builder, args[0], _KIND)
 
-    return _lanes(_lanes), of
+    return lanes_type(lanes_type), of
 
 
 @intrinsic
@@ -143,7 +143,7 @@ def larger(typing_context: Any, one: Any, other: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
-    return _lanes(_lanes, _lanes), of
+    return lanes_type(lanes_type, lanes_type), of
 
 
 @intrinsic
@@ -155,7 +155,7 @@ def greatest(typing_context: Any, lanes: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
         return builder.call(function, [args[0]])
 
-    return types.float32(_lanes), of
+    return types.float32(lanes_type), of
 
 
 @intrinsic
@@ -167,19 +167,4 @@ def total(typing_context: Any, lanes: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
         return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=REORDERS)
 
-    return types.float32(_lanes), of
-
-
-@intrinsic
-def ahead(typing_context: Any, array: Any, at: Any) -> Any:
-    """Asks the memory for a narrow array [any] from a place on, which will soon be read and written."""
-
-    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], args, ir.IntType(8))
-        word = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [place, ir.Constant(word, 1), ir.Constant(word, 3), ir.Constant(word, 1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), of
+    return types.float32(lanes_type), of

@@ -63,6 +63,20 @@ def half(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def put(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+    """A float32 into a narrow array."""
+
+    def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        narrow = rounded(builder, args[2], _ALONE) if kind.dtype == types.uint16 else args[2]
+        data = context.make_array(kind)(context, builder, args[0]).data
+        builder.store(narrow, builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.float32), to
+
+
+@intrinsic
 def exp(typing_context: Any, x: Any) -> Any:
     """e to the x, from 1e-38 to 1e38, to 4e-6 of it, 1e-7 from -1 to 1. A call of the library's for each number would
     leave the others of a loop waiting."""

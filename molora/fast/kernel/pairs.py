@@ -1,0 +1,109 @@
+"""Pairs of bfloat16 side by side: a CPU that multiplies bfloat16 adds two products to a float32 at once.
+
+What it cannot do itself is done in float32, to the same result but for the order of the sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats
+from molora.fast.kernel.keeping import REORDERS
+from molora.fast.kernel.lanes import LANES, lanes_type, pointer_to
+
+PAIRED = 2 * LANES
+"""How many bfloat16 lie side by side"""
+
+_KIND = Kind.of(LANES)
+_BFLOATS = bfloats(PAIRED)
+
+
+class _Pairs(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Pairs")
+
+
+@register_model(_Pairs)
+class _PairsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _KIND.words)
+
+
+_pairs = _Pairs()
+
+
+@intrinsic
+def load_pairs(typing_context: Any, array: Any, at: Any) -> Any:
+    """Those of an array of bfloat16 from a place on."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(pointer_to(context, builder, signature.args[0], args, _KIND.words), align=2)
+
+    return _pairs(array, types.intp), of
+
+
+@intrinsic
+def store_pairs(typing_context: Any, array: Any, at: Any, pairs: Any) -> Any:
+    def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], pointer_to(context, builder, signature.args[0], args[:2], _KIND.words), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, pairs), to
+
+
+@intrinsic
+def braided(typing_context: Any, one: Any, other: Any, at: Any) -> Any:
+    """The bfloat16 of two arrays from a place on, each with the other's."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high = (
+            builder.zext(
+                builder.load(pointer_to(context, builder, signature.args[0], (array, args[2]), _KIND.halves), align=2),
+                _KIND.words,
+            )
+            for array in args[:2]
+        )
+        return builder.or_(low, builder.shl(high, _KIND.each(16)))
+
+    return _pairs(one, other, types.intp), of
+
+
+@intrinsic
+def spread_pair(typing_context: Any, array: Any, at: Any) -> Any:
+    """The two at a place, in all of them."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        value = builder.load(pointer_to(context, builder, signature.args[0], args, word), align=2)
+        nothing = ir.Constant(_KIND.words, ir.Undefined)
+        first = builder.insert_element(nothing, value, ir.Constant(word, 0))
+        return builder.shuffle_vector(first, nothing, _KIND.each(0))
+
+    return _pairs(array, types.intp), of
+
+
+@intrinsic
+def dot(typing_context: Any, lanes: Any, one: Any, other: Any) -> Any:
+    """Lanes with both products of each pair added."""
+
+    def multiplied(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_KIND.floats, [_KIND.floats, _BFLOATS, _BFLOATS])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+        return builder.call(function, [args[0], *(builder.bitcast(pairs, _BFLOATS) for pairs in args[1:])])
+
+    def widened(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = args[0]
+        for part in (
+            lambda pairs: builder.shl(pairs, _KIND.each(16)),
+            lambda pairs: builder.and_(pairs, _KIND.each(0xFFFF0000)),
+        ):
+            floats = (builder.bitcast(part(pairs), _KIND.floats) for pairs in args[1:])
+            result = builder.fadd(result, builder.fmul(*floats, flags=REORDERS), flags=REORDERS)
+        return result
+
+    return lanes_type(lanes, _pairs, _pairs), multiplied if MULTIPLIES else widened

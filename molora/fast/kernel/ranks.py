@@ -1,0 +1,168 @@
+"""A prompt's way down into an expert's ranks and up again, in float32 or, where all is bfloat16, by pairs.
+
+What is called here `room` holds weights as the products take them. A rank has pairs only if it is even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from molora.fast.kernel.keeping import REORDERS, inner
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store, total
+from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pair, store_pairs
+from molora.fast.kernel.products import products
+
+TILE = 4 * LANES
+"""Results of one token that are worked on at once."""
+
+
+def _halves(*arrays: Any) -> bool:
+    return all(array.dtype == types.uint16 for array in arrays)
+
+
+def _by_kind(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For compiled code to call: what the function makes of the types is what is compiled for them."""
+
+    def called(*args: Any) -> Any:
+        raise NotImplementedError("for compiled code")
+
+    called.__name__ = function.__name__
+    overload(called, strict=False, jit_options={"fastmath": set(REORDERS), "nogil": True})(function)
+    return called
+
+
+@inner
+def room(rows: int, columns: int) -> Floats:
+    """For a matrix whose registers' worths do not lie across lines of the CPU's cache."""
+    whole = np.empty(rows * columns + 16, np.float32)
+    first = -(whole.ctypes.data // 4) % 16
+    return whole[first : first + rows * columns].reshape(rows, columns)
+
+
+@inner
+def widen(narrow: Narrow, floats: Floats) -> None:
+    for r in range(narrow.shape[0]):
+        for i in range(0, narrow.shape[1], LANES):
+            store(floats[r], i, load(narrow[r], i))
+
+
+@_by_kind
+def h_room(shape: Any, like: Any, b: Any) -> Any:
+    """For what lies between the ways down and up."""
+    if _halves(like, b):
+        return lambda shape, like, b: np.empty(shape, np.uint16)
+    return lambda shape, like, b: np.empty(shape, np.float32)
+
+
+@_by_kind
+def down_room(x: Any, weight: Any, rows: Any) -> Any:
+    """For so many rows of a weight [..., I]; none where they are read as they are."""
+    if _halves(x, weight):
+        return lambda x, weight, rows: np.empty((0, 0), np.float32)
+    return lambda x, weight, rows: room(rows, weight.shape[-1])
+
+
+@_by_kind
+def laid_down(weight: Any, down: Any, x: Any) -> Any:
+    """A [R, I], or a router, as `go_down` takes it for x."""
+    if _halves(weight, x):
+        return lambda weight, down, x: weight
+
+    def widened(weight: Narrow, down: Floats, x: Narrow) -> Floats:
+        widen(weight, down)
+        return down
+
+    return widened
+
+
+@_by_kind
+def go_down(weight: Any, x: Any, other: Any, h: Any, other_h: Any) -> Any:
+    """h [R] = weight [R, I] @ x [I], of two tokens."""
+    return _pairs_down if _halves(weight, x) else products.py_func
+
+
+def _pairs_down(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
+    r, rank, zero = 0, weight.shape[0], spread(np.float32(0))
+    even = x.shape[0] - x.shape[0] % PAIRED
+    while r + 4 <= rank:
+        s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
+        for i in range(0, even, PAIRED):
+            v, w = load_pairs(x, i), load_pairs(other, i)
+            one, two = load_pairs(weight[r], i), load_pairs(weight[r + 1], i)
+            s0, t0 = dot(s0, one, v), dot(t0, one, w)
+            s1, t1 = dot(s1, two, v), dot(t1, two, w)
+            one, two = load_pairs(weight[r + 2], i), load_pairs(weight[r + 3], i)
+            s2, t2 = dot(s2, one, v), dot(t2, one, w)
+            s3, t3 = dot(s3, two, v), dot(t3, two, w)
+        for i in range(even, x.shape[0], LANES):
+            p, q = load(x, i), load(other, i)
+            s0 += load(weight[r], i) * p
+            t0 += load(weight[r], i) * q
+            s1 += load(weight[r + 1], i) * p
+            t1 += load(weight[r + 1], i) * q
+            s2 += load(weight[r + 2], i) * p
+            t2 += load(weight[r + 2], i) * q
+            s3 += load(weight[r + 3], i) * p
+            t3 += load(weight[r + 3], i) * q
+        h[r], h[r + 1], h[r + 2], h[r + 3] = total(s0), total(s1), total(s2), total(s3)
+        other_h[r], other_h[r + 1], other_h[r + 2], other_h[r + 3] = total(t0), total(t1), total(t2), total(t3)
+        r += 4
+    if r < rank:
+        products(weight[r:], x, other, h[r:], other_h[r:])
+
+
+@_by_kind
+def up_room(h: Any, b: Any) -> Any:
+    """For one tile of all experts' B's, b [E, R, O]: [E*R, tile], or pairs of ranks braided [E*R/2, 2*tile]."""
+    if _halves(h):
+        return lambda h, b: room(b.shape[0] * b.shape[1] // 2, TILE).view(np.uint16)
+    return lambda h, b: room(b.shape[0] * b.shape[1], TILE)
+
+
+@_by_kind
+def lay_up(weight: Any, up: Any) -> Any:
+    """B's there [E*R, tile] into the room."""
+    return _braid if _halves(up) else widen.py_func
+
+
+def _braid(weight: Narrow, up: Narrow) -> None:
+    for r in range(up.shape[0]):
+        for i in range(0, TILE, LANES):
+            store_pairs(up[r], 2 * i, braided(weight[2 * r], weight[2 * r + 1], i))
+
+
+@_by_kind
+def go_up(y: Any, o: Any, h: Any, ids: Any, up: Any, rank: Any) -> Any:
+    """One tile of y [O], and what h [K*R] adds to it through the room."""
+    return _pairs_up if _halves(h) else _floats_up
+
+
+def _floats_up(y: Narrow, o: int, h: Floats, ids: Floats, up: Floats, rank: int) -> Any:
+    s0, s1, s2, s3 = load(y, o), load(y, o + LANES), load(y, o + 2 * LANES), load(y, o + 3 * LANES)
+    for k in range(ids.shape[0]):
+        first = int(ids[k]) * rank if ids[k] >= 0 else 0  # for one switched off h is 0
+        for r in range(rank):
+            v, row = spread(h[k * rank + r]), up[first + r]
+            s0 += load(row, 0) * v
+            s1 += load(row, LANES) * v
+            s2 += load(row, 2 * LANES) * v
+            s3 += load(row, 3 * LANES) * v
+    return s0, s1, s2, s3
+
+
+def _pairs_up(y: Narrow, o: int, h: Narrow, ids: Floats, up: Narrow, rank: int) -> Any:
+    s0, s1, s2, s3 = load(y, o), load(y, o + LANES), load(y, o + 2 * LANES), load(y, o + 3 * LANES)
+    for k in range(ids.shape[0]):
+        first = int(ids[k]) * rank // 2 if ids[k] >= 0 else 0
+        for r in range(rank // 2):
+            v, row = spread_pair(h, k * rank + 2 * r), up[first + r]
+            s0 = dot(s0, load_pairs(row, 0), v)
+            s1 = dot(s1, load_pairs(row, PAIRED), v)
+            s2 = dot(s2, load_pairs(row, 2 * PAIRED), v)
+            s3 = dot(s3, load_pairs(row, 3 * PAIRED), v)
+    return s0, s1, s2, s3
