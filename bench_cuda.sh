@@ -23,5 +23,5 @@ fi
 
 checkpoint=$(mktemp -d)
 trap 'rm -rf "$checkpoint"' EXIT
-"$python" -m molora.fixture --like MING-MOE-1.8B "$checkpoint/made"
-"$python" -m molora.bench --device cuda --quick --model "$checkpoint/made/adapter" --json assets/bench-cuda-loaded.json --readme README.md
+"$python" -m molora.fixture --like MING-MOE-1.8B "$checkpoint/MING-MOE-1.8B"
+"$python" -m molora.bench --device cuda --quick --model "$checkpoint/MING-MOE-1.8B/adapter" --json assets/bench-cuda-loaded.json --readme README.md

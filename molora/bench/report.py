@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 LABELS = {
@@ -61,10 +62,11 @@ def where(report: dict[str, Any]) -> str:
     """Model, machine, versions and date in a sentence."""
     machine = report["machine"]
     device = f"{machine['device']}, {machine['processor']}" if machine["device"] != "cpu" else machine["processor"]
+    *_, name = Path(report["model"].removesuffix("/adapter")).parts  # of a folder the last; of a hub id what it names
     weights = "" if report["weights"] == "as loaded" else f" (weights {report['weights']})"
     threads = _count(machine["threads"], "thread")
     return (
-        f"{report['model']}{weights} in {report['precision']} on {device}, {threads}, torch "
+        f"{name}{weights} in {report['precision']} on {device}, {threads}, torch "
         f"{machine['versions'].get('torch', '?')}, {report['date']}"
     )
 
