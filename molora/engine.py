@@ -97,7 +97,7 @@ class Engine:
     def warm_up(self) -> None:
         """Does once what the first answer would wait for, such as packing weights: a few tokens are read and dropped.
 
-        Answers may be asked for meanwhile. Compiling, some 20 seconds on the first start ever, holds none of them up.
+        Answers may be asked for meanwhile. Compiling, some 25 seconds on the first start ever, holds none of them up.
         """
         if fast.fits(self.model):
             fast.step_of(self.model).warm_up()
