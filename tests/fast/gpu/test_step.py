@@ -14,9 +14,10 @@ from molora import fast
 from molora.edits import RoutingEdit
 from molora.fast.gpu import fused_step
 from molora.fast.gpu.step import FusedStep
-from molora.fast.graph import GraphedStep, Output
+from molora.fast.graph import GraphedStep
 from molora.fast.plan import Plan
 from molora.routers import grid_of
+from tests.fast.test_graph import Recorder
 from tests.fast.test_lean_step import EDITS
 from tests.fast_models import make_model
 
@@ -77,21 +78,8 @@ def test_an_expert_switched_off_adds_nothing_even_where_it_overflows() -> None:
 
 
 def test_can_be_recorded() -> None:
-    """The shapes stay as the text grows; what is made again stands for the graph."""
-
-    def capture(run: Callable[[], Output], _device: torch.device) -> tuple[Output, Callable[[], None]]:
-        logits, seen = run()
-
-        def again() -> None:
-            new_logits, new_seen = run()
-            logits.copy_(new_logits)
-            for picked, new in zip(seen, new_seen, strict=True):
-                for part, value in zip(picked, new, strict=True):
-                    part.copy_(value)
-
-        return (logits, seen), again
-
-    assert_agree(make_model(num_hidden_layers=1), make=lambda model: GraphedStep(FusedStep(model), capture))
+    """The shapes stay as the text grows."""
+    assert_agree(make_model(num_hidden_layers=1), make=lambda model: GraphedStep(FusedStep(model), Recorder()))
 
 
 def test_reads_more_of_the_weights_than_torch_does_and_says_so() -> None:
