@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _ROOM = 256
-"""Tokens of the first buffer; each next one has twice the room."""
+"""Tokens of the first buffer; each next one has half as much room again, but so many more at least."""
 
 
 class GrowingLayer(DynamicLayer):

@@ -175,8 +175,8 @@ class CompiledStep(Step):
         rows, size = logits.shape
         if self._warming or rows != 1 or size % BLOCK or logits.dtype != torch.float32:
             return super().likeliest(logits)
-        found = torch.empty(2, 1, CANDIDATES)
-        best(logits.contiguous().data_ptr(), size, found.numpy()[:, 0])
+        found, logits = torch.empty(2, 1, CANDIDATES), logits.contiguous()
+        best(logits.data_ptr(), size, found.numpy()[:, 0])
         return found
 
     @property

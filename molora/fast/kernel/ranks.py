@@ -29,7 +29,7 @@ def _by_kind(function: Callable[..., Any]) -> Callable[..., Any]:
     """For compiled code to call: what the function makes of the types is what is compiled for them."""
 
     def called(*args: Any) -> Any:
-        raise NotImplementedError("for compiled code")
+        raise TypeError(f"{function.__name__} is for compiled code to call")
 
     called.__name__ = function.__name__
     overload(called, strict=False, jit_options={"fastmath": set(REORDERS), "nogil": True})(function)
