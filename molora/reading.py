@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from threading import Lock
 from typing import Any
@@ -145,10 +145,10 @@ class Reading:
         scored: Sequence[int],
         found: Tensor | None,
     ) -> None:
-        first = len(self._recorder)
-        copied = self._recorder.append(ids, pieces, phase, found)
-        if scored and self._likeliest:
-            self._likeliest.keep([first + row for row in scored], copied)
+        first, keep = len(self._recorder), None
+        if found is not None and self._likeliest:
+            keep = partial(self._likeliest.keep, [first + row for row in scored])
+        self._recorder.append(ids, pieces, phase, found, keep)
 
     @property
     def _filled(self) -> DynamicCache:

@@ -5,21 +5,31 @@ Axes: T tokens, N tokens of one pass, L layers, P projections, E experts, K pick
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from molora.arriving import Arriving
 from molora.errors import MoloraError
 from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Routing
 from molora.trace import RoutingTrace
+
+
+class _Coming(NamedTuple):
+    """The rows of the last pass, where they are not kept yet."""
+
+    at: slice
+    by_hooks: bool
+    numbers: Arriving
+    then: Callable[[NDArray[np.float32]], None] | None
 
 
 class Recorder:
@@ -40,6 +50,7 @@ class Recorder:
         ]
         self._reading = 0
         self._taken: list[Tensor] = []
+        self._coming: _Coming | None = None
         axes = (capacity, layers, projections)
         self._logits = np.empty((*axes, e), np.float32)
         self._ids = np.empty((*axes, k), np.int16)
@@ -93,26 +104,43 @@ class Recorder:
             self._taken = [part.reshape(axes) for part in each]  # each [N, L, P, ...]
 
     def append(
-        self, token_ids: Sequence[int], texts: Sequence[str], phase: Sequence[int], also: Tensor | None = None
-    ) -> NDArray[np.float32]:
+        self,
+        token_ids: Sequence[int],
+        texts: Sequence[str],
+        phase: Sequence[int],
+        also: Tensor | None = None,
+        then: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> None:
         """Takes over the rows of the pass just made for the tokens that it read.
 
-        also: float32 of any shape that comes to the host in the same copy; returned, empty without it.
-        Raises MoloraError if a router took no part in the pass.
+        also: float32 of any shape that comes to the host in the same copy, for `then` to take.
+        The rows of a device come while it makes the next pass: then, or when a trace is asked for, they are kept.
+        Raises MoloraError if a router took no part in the pass, or in the one before.
         """
+        self._settle()
         at = slice(len(self._text), len(self._text) + len(token_ids))
         rows, by_hooks = self._taken, not self._taken
         if by_hooks:
             rows = [buffer[: len(token_ids)] for buffer in self._buffers]
-        (logits, ids, weights), found = _to_host(rows, also)
-        if by_hooks:
-            self._check(ids)
-        self._logits[at], self._ids[at], self._weights[at] = logits, ids, weights
+        self._coming = _Coming(at, by_hooks, Arriving(rows if also is None else [*rows, also]), then)
         self._taken = []
         self._token_ids[at] = token_ids
         self._phase[at] = phase
         self._text += texts
-        return found
+        if self._coming.numbers.here:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Keeps what comes."""
+        coming, self._coming = self._coming, None
+        if coming is None:
+            return
+        logits, ids, weights, *also = coming.numbers.arrays()
+        if coming.by_hooks:
+            self._check(ids)
+        self._logits[coming.at], self._ids[coming.at], self._weights[coming.at] = logits, ids, weights
+        if coming.then:
+            coming.then(*also)
 
     def _check(self, ids: NDArray[np.float32]) -> None:
         """[N, L, P, K] as hooks wrote them: an id is never NaN once it is written."""
@@ -123,7 +151,8 @@ class Recorder:
             )
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
-        """All rows so far, without copying them."""
+        """All rows so far, without copying them. Raises MoloraError as `append` does."""
+        self._settle()
         rows = len(self._text)
         return RoutingTrace(
             token_ids=self._token_ids[:rows],
@@ -136,16 +165,3 @@ class Recorder:
             projections=self._grid.projections,
             meta=meta,
         )
-
-
-def _to_host(rows: Sequence[Tensor], also: Tensor | None) -> tuple[list[NDArray[Any]], NDArray[np.float32]]:
-    """All on the host, from a device in one copy; empty in place of None."""
-    parts = list(rows) if also is None else [*rows, also]
-    device = parts[0].device
-    if device.type != "cpu":
-        flat = torch.cat([part.flatten().to(device, torch.float32) for part in parts])
-        host = torch.empty_like(flat, device="cpu", pin_memory=flat.is_cuda)  # pinned, it is copied ten times as fast
-        pieces = host.copy_(flat).split([part.numel() for part in parts])
-        parts = [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
-    found = [part.cpu().numpy() for part in parts]
-    return found[: len(rows)], np.empty(0, np.float32) if also is None else found[-1]

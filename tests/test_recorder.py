@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from molora.arriving import Arriving
 from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Router
@@ -99,3 +102,31 @@ def test_candidates_of_a_token_more_are_kept_in_place(rows: int) -> None:
     assert most_bytes(more) < 10_000
     assert trace.candidate_text is texts
     assert np.shares_memory(trace.candidate_ids, ids)
+
+
+class Late(Arriving):
+    """Stands for a device: never there before it is looked at."""
+
+    looked = 0
+    here = False
+
+    def arrays(self) -> list[NDArray[Any]]:
+        Late.looked += 1
+        return super().arrays()
+
+
+def test_what_comes_late_is_kept_with_the_next_pass_or_for_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("molora.recorder.Arriving", Late)
+    monkeypatch.setattr(Late, "looked", 0)
+    record, candidates = recorder(), list[float]()
+    for token in range(3):
+        picks = Picked(*(torch.full((1, L * P, width), float(token)) for width in (E, K, K)))
+        record.take([picks], 1)
+        record.append([token], [str(token)], [ANSWER], torch.tensor([token / 2]), candidates.extend)
+        assert Late.looked == token, "nobody waits for the pass just made"
+    trace = record.trace({})
+    assert Late.looked == 3
+    for rows in (trace.router_logits, trace.expert_ids, trace.expert_weights):
+        assert (rows == np.arange(3)[:, None, None, None]).all()
+    assert trace.token_text == ["0", "1", "2"]
+    assert candidates == [0, 0.5, 1]
