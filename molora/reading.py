@@ -125,7 +125,7 @@ class Reading:
 
     @cached_property
     def _decode(self) -> fast.Step | fast.GraphedStep:
-        """What reads single tokens."""
+        """What reads tokens, and knows how to read them one after the other."""
         return fast.decode_of(self._step, self._device)
 
     def _lean_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:
@@ -133,7 +133,7 @@ class Reading:
         if len(ids) == 1 and among is None and self._filled.get_seq_length():
             logits, picked = self._decode(tokens, self._filled, self._plan)
         else:
-            logits, picked = self._step.many(tokens, self._filled, self._plan, kept, among)
+            logits, picked = self._decode.many(tokens, self._filled, self._plan, kept, among)
         self._recorder.take(picked, len(ids))
         return logits
 

@@ -38,19 +38,23 @@ class GrowingLayer(DynamicLayer):
         self.buffer[:, :, :, at : self.length] = states
         return self.keys, self.values
 
-    def place(self) -> int:
-        """Where in the buffer [2, 1, H, room, D] one token's key and value are to be written; `keys` and `values` hold
-        that place from now on."""
-        at = self._reserve(1)
+    def place(self, new: int = 1, spare: int = 0) -> int:
+        """Where in the buffer [2, 1, H, room, D] the keys and values of new tokens are to be written; `keys` and
+        `values` hold those places from now on. Behind them there is room for some to spare. The layer holds others
+        already."""
+        at = self._reserve(new, spare)
         self._views()
         return at
 
+    def put(self, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Writes those of N tokens, [1, H, N, D] each, to their places, int64 [N], which are reserved."""
+        self.buffer[0].index_copy_(2, places, keys)
+        self.buffer[1].index_copy_(2, places, values)
+
     def make_room(self, new: int, like: Tensor) -> int:
-        """The same for N tokens; `like`: some of the first ones' keys, [1, H, any, D]."""
+        """The same in a layer that may hold none; `like`: some of the first ones' keys, [1, H, any, D]."""
         self._begin(like, like)
-        at = self._reserve(new)
-        self._views()
-        return at
+        return self.place(new)
 
     def _begin(self, key_states: Tensor, value_states: Tensor) -> None:
         if not self.is_initialized:
@@ -59,12 +63,12 @@ class GrowingLayer(DynamicLayer):
             batch, heads, _, size = key_states.shape
             self.buffer = key_states.new_empty(2, batch, heads, 0, size)
 
-    def _reserve(self, new: int) -> int:
-        """Makes room for new tokens; where they begin."""
+    def _reserve(self, new: int, spare: int = 0) -> int:
+        """Makes room for new tokens, and some to spare; where they begin."""
         start, self.length = self.length, self.length + new
         two, batch, heads, room, size = self.buffer.shape
-        if self.length > room:
-            grown = self.buffer.new_empty(two, batch, heads, max(room + max(_ROOM, room // 2), self.length), size)
+        if (needed := self.length + spare) > room:
+            grown = self.buffer.new_empty(two, batch, heads, max(room + max(_ROOM, room // 2), needed), size)
             grown[:, :, :, :start] = self.buffer[:, :, :, :start]
             self.buffer = grown
         return start
@@ -115,6 +119,9 @@ class Among(NamedTuple):
     """int64 [N]: of each in its own text"""
     seen: Tensor
     """bool [N, S]: True where one sees the other"""
+    places: Tensor | None = None
+    """int64 [N]: where in the cache they come, reserved already, and S is all its room: shapes that stay as the texts
+    grow. None: behind what is there"""
 
     @classmethod
     def last(cls, count: int, owners: Tensor, positions: Tensor) -> Among:

@@ -227,9 +227,16 @@ class CompiledStep(Step):
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
         return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
 
-    def _turn_many(self, states: Tensor, turn: tuple[Tensor, Tensor], kept: GrowingLayer, dtype: torch.dtype) -> Tensor:
-        if self._warming or self._size % (2 * LANES) or states.dtype != dtype:
-            return super()._turn_many(states, turn, kept, dtype)
+    def _turn_many(
+        self,
+        states: Tensor,
+        turn: tuple[Tensor, Tensor],
+        kept: GrowingLayer,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        if self._warming or self._size % (2 * LANES) or states.dtype != dtype or places is not None:
+            return super()._turn_many(states, turn, kept, dtype, places)
         cos, sin = (one[:, 0].numpy() for one in turn)  # [N, D]
         query = states.new_empty(self._heads, len(states), self._size)
         place = kept.make_room(len(states), turn[0].new_empty(1, self._groups, 0, self._size))

@@ -121,10 +121,10 @@ class Step:
         positions = torch.arange(past, past + count, device=x.device) if among is None else among.positions  # [N]
         cos, sin = self._angles(x, positions)  # [N, D]
         turn = cos[:, None], sin[:, None]  # [N, 1, D]
-        seen, sees = self._seen(count), None if among is None else among.seen
+        seen = self._seen(count)
         for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, sees)
+            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, among)
             inner = layer.gate_up.gated(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
             x = x + layer.down.many(inner, masks[1], plan.mlp, seen)[0]
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
@@ -146,21 +146,34 @@ class Step:
         turn: tuple[Tensor, Tensor],
         kept: GrowingLayer,
         lora: bool,
-        sees: Tensor | None,
+        among: Among | None,
     ) -> Tensor:
         states = _whole(layer.qkv.many(x, None, lora, [])).view(len(x), -1, self._size)  # [N, H+2G, D]
-        query = self._turn_many(states, turn, kept, self._dtype if sees is None else x.dtype)  # [H, N, D]
-        y = attention_of_many(query, kept.keys[0], kept.values[0], self._dtype, sees)  # [H, N, D]
+        dtype, places, sees = (self._dtype, None, None) if among is None else (x.dtype, among.places, among.seen)
+        query = self._turn_many(states, turn, kept, dtype, places)  # [H, N, D]
+        keys, values = (kept.keys, kept.values) if places is None else kept.buffer  # [1, G, T, D]
+        y = attention_of_many(query, keys[0], values[0], self._dtype, sees)  # [H, N, D]
         return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
 
-    def _turn_many(self, states: Tensor, turn: tuple[Tensor, Tensor], kept: GrowingLayer, dtype: torch.dtype) -> Tensor:
+    def _turn_many(
+        self,
+        states: Tensor,
+        turn: tuple[Tensor, Tensor],
+        kept: GrowingLayer,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Queries [H, N, D] of states [N, H+2G, D], turned to their positions, with the attention's scale in them; keys
-        and values go into the cache. `dtype`: what the queries are to be read in, which they may have already."""
+        and values go into the cache, to `places` there or behind the others. `dtype`: what the queries are to be read
+        in, which they may have already."""
         heads, groups, size = self._heads, self._groups, self._size
         turned, values = states.to(turn[0].dtype).split([heads + groups, groups], dim=1)
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1) for one in (*turned.split([heads, groups], dim=1), values))
-        kept.update(keys[None], values[None])
+        if places is None:
+            kept.update(keys[None], values[None])
+        else:
+            kept.put(places, keys[None], values[None])
         return query * self._scale
 
     def _attend(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from molora import fast
 from molora.edits import RoutingEdit
@@ -17,7 +18,9 @@ from molora.fast.cache import Among, growing_cache
 from molora.fast.graph import GraphedStep, Output
 from molora.fast.plan import Plan
 from molora.fast.step import Step
+from molora.reading import Reading
 from molora.routers import grid_of
+from molora.trace import RoutingTrace
 from tests.fast.test_lean_step import ATOL, BFLOAT16, EDITS, IDS, RTOL, assert_agree, read
 from tests.fast_models import make_model, pack_base, plain_reading_of, reading_of
 
@@ -103,6 +106,60 @@ def test_requests_in_turns_keep_their_own_past_and_edit(recorder: Recorder) -> N
     for reading, expected in zip(both, alone, strict=True):
         np.testing.assert_allclose(reading.trace({}).router_logits, expected, rtol=RTOL, atol=ATOL)
     assert recorder.times == [15] * 4
+
+
+LENGTHS = {0: 100, 1: 1, 2: 80}
+"""Of texts side by side, before they go on"""
+
+
+def read_on(reading: Reading, passes: int = 40, device: str = "cpu") -> tuple[Tensor, RoutingTrace]:
+    """Texts side by side, and token by token what follows them, until one has ended and then another, which a fourth
+    joins in the last pass; all logits."""
+    lengths, logits, at = dict(LENGTHS), [], 0
+    owners, positions = torch.empty(2, 0, dtype=torch.int64, device=device)
+    with reading.recording():
+        for number in range(-1, passes):
+            going = [0, 1, 2] if number < passes // 4 else [0, 2] if number < passes - 2 else [2]
+            going += [3, 4, 5] if number == passes - 1 else []
+            new = [(one, place) for one in lengths for place in range(lengths[one])] if number < 0 else []
+            if number >= 0:
+                new = [(one, lengths.setdefault(one, 0)) for one in going]
+                for one in going:
+                    lengths[one] += 1
+            ids = [IDS[(at + row) % len(IDS)] for row in range(len(new))]
+            at += len(new)
+            owners, positions = (
+                torch.cat([so_far, torch.tensor(each, device=device)])
+                for so_far, each in zip((owners, positions), zip(*new, strict=True), strict=True)
+            )
+            last = [99, 100, 180] if number < 0 else [*range(len(new))][::-1]
+            among = Among.last(len(new), owners, positions)
+            kept = torch.tensor(last, device=device)
+            logits.append(reading.read_among(ids, [""] * len(ids), [1] * len(ids), kept=kept, among=among))
+    return torch.cat(logits), reading.trace({})
+
+
+@pytest.mark.parametrize("edit", [None, RoutingEdit.drop([1]) | RoutingEdit.attention_off()])
+@pytest.mark.parametrize("kind", ["llama-biased", "qwen2"])
+def test_texts_side_by_side_go_on_in_one_recording(kind: str, edit: RoutingEdit | None, recorder: Recorder) -> None:
+    model = make_model(kind)
+    (logits, trace), (expected, routed) = (read_on(make(model, edit)) for make in (reading_of, plain_reading_of))
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=ATOL)
+    np.testing.assert_array_equal(trace.expert_ids, routed.expert_ids)
+    np.testing.assert_allclose(trace.router_logits, routed.router_logits, rtol=RTOL, atol=ATOL)
+    assert recorder.times == [32, 7, 1], "anew for a larger room, and for more texts; not for fewer"
+
+
+@pytest.mark.cuda
+def test_texts_side_by_side_go_on_in_a_real_graph(caplog: pytest.LogCaptureFixture) -> None:
+    model = pack_base(make_model("qwen2").cuda(), "nf4")
+    with caplog.at_level(logging.WARNING):
+        (logits, trace), (expected, routed) = (
+            read_on(make(model), device="cuda") for make in (reading_of, plain_reading_of)
+        )
+    torch.testing.assert_close(logits, expected, rtol=RTOL, atol=BFLOAT16)
+    assert (trace.expert_ids == routed.expert_ids).mean() > 0.99
+    assert not caplog.records
 
 
 def test_what_cannot_be_recorded_is_read_without(
