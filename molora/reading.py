@@ -27,6 +27,8 @@ from molora.wrap import wrapped_linears
 
 PREFILL_CHUNK = 512
 """Tokens of one prefill pass: bounds the recorder's buffer, and lets a long prompt be stopped between passes."""
+_ON_A_GPU = 4
+"""Times as many: with fewer it waits for Python, which starts the same kernels for any number of tokens"""
 
 
 class Reading:
@@ -53,7 +55,9 @@ class Reading:
         cache = fast.growing_cache(model.config.num_hidden_layers) if self._lean else DynamicCache(config=model.config)
         self._cache = {cache_argument(model): cache} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
-        self._recorder = Recorder(grid, min(PREFILL_CHUNK, capacity), capacity)
+        self.chunk = PREFILL_CHUNK * (_ON_A_GPU if self._device.type == "cuda" else 1)
+        """Tokens of one prefill pass here"""
+        self._recorder = Recorder(grid, min(self.chunk, capacity), capacity)
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
         self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
@@ -67,9 +71,9 @@ class Reading:
 
     def prefill(self, ids: Sequence[int], phase: Sequence[int]) -> Iterator[Tensor]:
         """Reads a prompt by chunks; after each the logits [1, V] of what would come next."""
-        for at in range(0, len(ids), PREFILL_CHUNK):
-            part = slice(at, at + PREFILL_CHUNK)
-            ends = at + PREFILL_CHUNK >= len(ids)  # only there the model speaks
+        for at in range(0, len(ids), self.chunk):
+            part = slice(at, at + self.chunk)
+            ends = at + self.chunk >= len(ids)  # only there the model speaks
             yield self.read(ids[part], self.text.pieces(ids[part]), phase[part], speaks=ends)
 
     def read(self, ids: Sequence[int], pieces: Sequence[str], phase: Sequence[int], *, speaks: bool = True) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from molora import reading as passes
 from molora.chat import Prompt
 from molora.fast import Among
 from molora.reading import Reading
@@ -100,8 +99,8 @@ class Together:
     def _passes(self, tokens: Sequence[_Token], kept: Sequence[int]) -> Tensor:
         """Reads the tokens by chunks; the logits [len(kept), V] after those at `kept`, which ascend."""
         logits = []
-        for at in range(0, len(tokens), passes.PREFILL_CHUNK):
-            part = tokens[at : at + passes.PREFILL_CHUNK]
+        for at in range(0, len(tokens), self._reading.chunk):
+            part = tokens[at : at + self._reading.chunk]
             here = [place - at for place in kept if at <= place < at + len(part)]
             logits.append(self._pass(part, here))
         return torch.cat(logits) if logits else torch.empty(0, device=self._device)

@@ -134,15 +134,19 @@ class Experts:
         """Adds to the `parts`, P of [N, O], what the experts give for x [N, I], in place. Which they were goes to
         `seen`, a list of `Picked` here."""
         p, e, r = self._p, self._e, self._r
-        dtype = parts[0].dtype
-        a, b = self._a.to(dtype).view(p * e * r, -1), self._b.to(dtype).view(p, e * r, self._width)
-        h = F.linear(x.to(dtype), a).view(-1, p, e, r)  # [N, P, E, R]
+        a, b = self._many_operands(parts[0].dtype)
+        h = F.linear(x.to(a.dtype), a).view(-1, p, e, r)  # [N, P, E, R]
         logits = F.linear(x.float(), self._router, self._bias).view(-1, p, e)  # [N, P, E]
         ids, weights = choose(logits, logits, self._k, masks)  # [N, P, K]
         h = gated(h, ids, weights * self._scaling)
         for number, y in enumerate(parts):
             y.addmm_(h[:, number].flatten(1), b[number])
         seen.append(Picked(logits, ids, weights))
+
+    def _many_operands(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A [P*E*R, I] and B [P, E*R, O]."""
+        p, rows = self._p, self._e * self._r
+        return self._a.to(dtype).view(p * rows, -1), self._b.to(dtype).view(p, rows, self._width)
 
     def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: Any) -> Tensor:
         """silu(gate) * up [N, O] of two linears with what the experts add; may take the place of one of them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from molora.fast.adapter import Experts, Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, adapted, all_turned, attended, best, gated, mixed, normed, turned
 from molora.fast.kernel.lanes import LANES
+from molora.fast.picks import Picks
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
 from molora.fast.site import Site
@@ -104,17 +105,17 @@ class CompiledExperts(Experts):
     """The same as `Experts`; of a prompt's tokens, too, each goes through the experts alone that are picked for it."""
 
     def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Any) -> None:
-        if not isinstance(seen, _Picks):
+        if not isinstance(seen, Picks):
             return super().add_many(x, parts, masks, seen)
         return self._mix(x, parts, masks, seen, gates=False)
 
     def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: Any) -> Tensor:
-        if not isinstance(seen, _Picks):
+        if not isinstance(seen, Picks):
             return super().gate_many(x, gate, up, masks, seen)
         self._mix(x, (gate, up), masks, seen, gates=True)
         return gate
 
-    def _mix(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: _Picks, *, gates: bool) -> None:
+    def _mix(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Picks, *, gates: bool) -> None:
         places = np.array([part.data_ptr() for part in parts])
         edit = self._unedited if masks is None else masks_array(masks)
         like, rows = numbers(parts[0]), seen.next(len(parts))
@@ -194,11 +195,10 @@ class CompiledStep(Step):
     def _seen(self, tokens: int) -> Any:
         if self._warming:
             return super()._seen(tokens)
-        sites = [site for layer in self.layers for site in (layer.gate_up, layer.down)]
-        return _Picks([site.experts.sizes for site in sites if site.experts is not None], tokens)
+        return Picks(self._routed, tokens, partial(np.empty, dtype=np.float32))
 
     def _picked(self, seen: Any) -> list[Picked]:
-        return seen.all() if isinstance(seen, _Picks) else super()._picked(seen)
+        return seen.all() if isinstance(seen, Picks) else super()._picked(seen)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
         layers = self._ready
@@ -225,7 +225,7 @@ class CompiledStep(Step):
             layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers)[0])
             gated(both_at, both.shape[1], inner.at, inner.halves_at)
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
-        return self._head.multiply(norm_of(self._norm, x)), [Picked(*(part[0] for part in one)) for one in picks.all()]
+        return self._head.multiply(norm_of(self._norm, x)), picks.of_one()
 
     def _turn_many(
         self,
@@ -264,29 +264,6 @@ class CompiledStep(Step):
             *places,
             max(1, min(threads(), total // _WORTH)),
         )
-
-
-class _Picks:
-    """What the routers of one pass over N tokens decide, in their order."""
-
-    def __init__(self, sizes: Sequence[tuple[int, int, int]], tokens: int) -> None:
-        """`sizes`: P, E and K of what shares an input. In one array: small ones that last would lie between the big
-        ones that come and go, and leave holes too narrow for the next."""
-        _, self._experts, self._top_k = sizes[0] if sizes else (0, 0, 0)
-        routers = sum(count for count, *_ in sizes)
-        self._rows = np.empty((tokens, routers, self._experts + 2 * self._top_k), np.float32)
-        self._at = 0
-
-    def next(self, routers: int) -> NDArray[np.float32]:
-        """Where the next ones write, [N, P, E+2K]."""
-        self._at += routers
-        return self._rows[:, self._at - routers : self._at]
-
-    def all(self) -> list[Picked]:
-        """[N, L*P, ...]; empty without routers."""
-        e, k, rows = self._experts, self._top_k, self._rows
-        parts = rows[..., :e], rows[..., e : e + k], rows[..., e + k :]
-        return [Picked(*map(torch.from_numpy, parts))] if rows.shape[1] else []
 
 
 def _compiled(layer: Layer) -> _Layer | None:

@@ -81,6 +81,12 @@ class Step:
         return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in sites)
 
     @property
+    def _routed(self) -> list[tuple[int, int, int]]:
+        """P, E and K of each site with routers, in their order."""
+        sites = (site for layer in self.layers for site in (layer.gate_up, layer.down))
+        return [site.experts.sizes for site in sites if site.experts is not None]
+
+    @property
     def _norm_bytes(self) -> int:
         norms = [self._norm, *(norm for layer in self.layers for norm in (layer.norm, layer.mlp_norm))]
         return sum(one.weight.nbytes for one in norms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from molora.config import LoraConfig
 from molora.edits import Masks
 from molora.fast import compiled, kernel
 from molora.fast.adapter import Experts, Picked, PlainLora
-from molora.fast.compiled import CompiledExperts, _Picks
+from molora.fast.compiled import CompiledExperts
+from molora.fast.picks import Picks
 from molora.fast.plan import Plan
 from molora.layers import MoloraLinear
 
@@ -39,6 +41,10 @@ def linears(count: int, rank: int, top_k: int = 2, experts: int = E, *, coarse: 
                 weight.data = weight.data.bfloat16().float()
         made.append(linear.eval())
     return made
+
+
+def picks(sizes: list[tuple[int, int, int]], tokens: int) -> Picks:
+    return Picks(sizes, tokens, partial(np.empty, dtype=np.float32))
 
 
 def some_masks(count: int) -> Masks:
@@ -102,7 +108,7 @@ def assert_as_near(given: Tensor, expected: Tensor, in_torch: Tensor) -> None:
 
 def seen_by(experts: Experts, x: Tensor, parts: list[Tensor], masks: Masks | None = None) -> Picked:
     """What they say they picked, having added to the parts."""
-    seen: Any = _Picks([experts.sizes], len(x)) if isinstance(experts, CompiledExperts) else []
+    seen: Any = picks([experts.sizes], len(x)) if isinstance(experts, CompiledExperts) else []
     experts.add_many(x, parts, masks, seen)
     (picked,) = seen if isinstance(seen, list) else seen.all()
     return picked
@@ -154,7 +160,7 @@ def test_gate_and_up_of_many_tokens_agree_with_torch(tokens: int, dtype: torch.d
     x, gate, up = torch.randn(tokens, I), torch.randn(tokens, O).to(dtype), torch.randn(tokens, O).to(dtype)
     expected = Experts(made).gate_many(x, gate.clone().float(), up.clone().float(), None, [])
     in_torch = Experts(made).gate_many(x, gate.clone(), up.clone(), None, [])
-    given = CompiledExperts(made).gate_many(x, gate, up, None, _Picks([(2, E, 2)], tokens))
+    given = CompiledExperts(made).gate_many(x, gate, up, None, picks([(2, E, 2)], tokens))
     assert_as_near(given, expected, in_torch)
 
 

@@ -1,18 +1,23 @@
 """Linears that read one input, in two kernels and the base's own: what their adapters read, and what comes out of all.
 
-Axes: P linears, E experts, K picked, R rank, I in_features, O out_features of one.
+Axes: N tokens, P linears, E experts, K picked, R rank, I in_features, O out_features of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from molora.fast.cache import Appended, GrowingLayer, Placed
+from molora.edits import Masks
+from molora.fast.adapter import Experts
 from molora.fast.gpu import kernels
+from molora.fast.picks import Picks
+from molora.fast.plan import masks_tensor
 from molora.fast.site import Site
 
 _READ = 4096
@@ -53,9 +58,9 @@ class Fused:
         return self._k > 0
 
     @property
-    def routing(self) -> tuple[int, int]:
-        """E and K."""
-        return self._e, self._k
+    def routers(self) -> int:
+        """P, or 0."""
+        return len(self._linears) if self.routes else 0
 
     def joined(self, x: Tensor, lora: bool, masks: Tensor | None = None, rows: Any = None, onto: Any = None) -> Tensor:
         """x [1, I] -> [1, P*O], of up to three linears, added `onto` what is there. See `kernels` for the shapes of
@@ -147,27 +152,56 @@ def normed(norm: Any, x: Tensor) -> Tensor:
 def turned(
     states: Tensor,
     angles: tuple[Tensor, Tensor],
-    position: Tensor,
+    places: Tensor,
     sizes: tuple[int, int, int],
-    kept: GrowingLayer,
-    way: Appended | Placed,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """States [1, (H+2G)*D] of one token, H, G and D -> its queries [H, D] turned to its position, and all keys and
-    values to attend to [1, G, T, D], its own among them."""
+    buffer: Tensor,
+    scale: float,
+) -> Tensor:
+    """States [N, (H+2G)*D] of N tokens, H, G and D -> their queries [H, N, D], turned to their positions and scaled;
+    keys and values go to int64 [N] `places` of the cache's buffer."""
     heads, groups, size = sizes
-    keys, values = way.room(kept)
-    query = states.new_empty(heads, size)
-    kernels.turned[(heads + 2 * groups,)](
+    query = states.new_empty(heads, len(places), size)
+    kernels.turned[(heads + 2 * groups, len(places))](
         states,
         *angles,
-        position,
+        places,
         query,
-        kept.buffer,
-        kept.buffer.shape[3],
+        buffer,
+        buffer.shape[3],
+        len(places),
+        scale,
         HEADS=heads,
         GROUPS=groups,
         SIZE=size,
         BLOCK=triton.next_power_of_2(size),
         num_warps=1,
     )
-    return query, keys, values
+    return query
+
+
+class FusedExperts(Experts):
+    """The same as `Experts`: what many tokens pick and how it is weighed, some ten kernels of torch's, is one."""
+
+    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Picks) -> None:
+        p, e, r = self._p, self._e, self._r
+        a, b = self._many_operands(parts[0].dtype)
+        h = F.linear(x.to(a.dtype), a)  # [N, P*E*R]
+        logits = F.linear(x.float(), self._router, self._bias)  # [N, P*E]
+        rows = seen.next(p)  # [N, P, E+2K]
+        kernels.weighed[(len(x), p)](
+            h,
+            logits,
+            logits if masks is None else masks_tensor(masks),
+            rows,
+            rows.stride(0),
+            float(self._scaling),
+            E=e,
+            R=r,
+            K=self._k,
+            MASKED=masks is not None,
+            E2=triton.next_power_of_2(e),
+            R2=triton.next_power_of_2(r),
+            num_warps=1 if e * r <= 512 else 4,
+        )
+        for number, (y, low) in enumerate(zip(parts, h.chunk(p, dim=-1), strict=True)):
+            y.addmm_(low, b[number])

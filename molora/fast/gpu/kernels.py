@@ -1,4 +1,4 @@
-"""What one token's pass has between the base's products, as kernels in Triton.
+"""What a pass has between the base's products, as kernels in Triton; all but the last two for one token.
 
 A mixture in torch's own functions is some fifteen kernels, of a few microseconds each whatever they compute; here it is
 two: all that reads the input, and all that writes the output, residual and activation included.
@@ -6,7 +6,8 @@ two: all that reads the input, and all that writes the output, residual and acti
 Axes: P linears that read one input, E experts (1 without a router), R rank, K picked, I in_features, O out_features of
 one. Everything is summed in float32. Shapes behind pointers: x [I], A [P, E, R, I], routers [P, E, I] and their bias
 [P, E], h [P, E, R], logits [P, E], B [P, E, R, O] (linear after linear, where their O differ), masks [P, 4, E] as
-`plan.masks_array` lays them out, rows [P, E+2K] as `Recorder` keeps them.
+`plan.masks_array` lays them out, rows [P, E+2K] as `Recorder` keeps them. Of the last two: N tokens, H query heads,
+G key and value heads, D their size.
 """
 
 from __future__ import annotations
@@ -62,6 +63,36 @@ def _lora(cols, there, outputs, h, b, R: tl.constexpr, R2: tl.constexpr):
 
 
 @triton.jit
+def _chosen(scores, experts, masks, E: tl.constexpr, K: tl.constexpr, MASKED: tl.constexpr):
+    """Picks as `layers.choose` makes them: what ranks the picked, below all others, their weights, and which count."""
+    real = experts < E
+    ranked, values, sharpness, kept = scores, scores, 1.0, real
+    if MASKED:
+        ranked = scores + tl.load(masks + experts, mask=real, other=0.0)
+        kept = tl.load(masks + E + experts, mask=real, other=0.0) != 0
+        values = scores + tl.load(masks + 2 * E + experts, mask=real, other=0.0)
+        sharpness = tl.load(masks + 3 * E)
+    free = tl.where(real, tl.maximum(ranked, _LOWEST), -float("inf"))  # some score of its own for each expert there is
+    for _ in tl.static_range(K):
+        free = tl.where(experts == tl.argmax(free, 0), -float("inf"), free)
+    picked = real & (free == -float("inf"))
+    highest = tl.max(tl.where(picked, values, -float("inf")), 0)
+    weights = tl.where(picked, tl.exp((values - highest) * sharpness), 0.0)
+    weights = tl.where(kept, weights / tl.sum(weights, 0), 0.0)
+    left = tl.where(picked, tl.maximum(values, _LOWEST), -float("inf"))
+    return left, weights, kept
+
+
+@triton.jit
+def _next(left, experts, weights, kept):
+    """The strongest that is left: its number, its weight, what the record calls it, and who is left then."""
+    expert = tl.argmax(left, 0)
+    own = experts == expert
+    named = tl.where(tl.sum(tl.where(own & kept, 1, 0), 0) > 0, expert, -1).to(tl.float32)
+    return expert, tl.sum(tl.where(own, weights, 0.0), 0), named, tl.where(own, -float("inf"), left)
+
+
+@triton.jit
 def _mixed(
     cols,
     there,
@@ -79,38 +110,20 @@ def _mixed(
     E2: tl.constexpr,
     R2: tl.constexpr,
 ):
-    """The same of a mixture: picks as `layers.choose` makes them, and what the picked experts give."""
+    """The same of a mixture: who is picked, and what the picked experts give."""
     experts = tl.arange(0, E2)
-    real = experts < E
-    scores = tl.load(logits + experts, mask=real, other=0.0)
-    ranked, values, sharpness, kept = scores, scores, 1.0, real
-    if MASKED:
-        ranked = scores + tl.load(masks + experts, mask=real, other=0.0)
-        kept = tl.load(masks + E + experts, mask=real, other=0.0) != 0
-        values = scores + tl.load(masks + 2 * E + experts, mask=real, other=0.0)
-        sharpness = tl.load(masks + 3 * E)
-    free = tl.where(real, tl.maximum(ranked, _LOWEST), -float("inf"))  # some score of its own for each expert there is
-    for _ in tl.static_range(K):
-        free = tl.where(experts == tl.argmax(free, 0), -float("inf"), free)
-    picked = real & (free == -float("inf"))
-    highest = tl.max(tl.where(picked, values, -float("inf")), 0)
-    weights = tl.where(picked, tl.exp((values - highest) * sharpness), 0.0)
-    weights = weights / tl.sum(weights, 0)
-    weights = tl.where(kept, weights, 0.0)
-    left = tl.where(picked, tl.maximum(values, _LOWEST), -float("inf"))
+    scores = tl.load(logits + experts, mask=experts < E, other=0.0)
+    left, weights, kept = _chosen(scores, experts, masks, E, K, MASKED)
     y = tl.zeros_like(cols).to(tl.float32)
     for place in tl.static_range(K):
-        expert = tl.argmax(left, 0)
-        left = tl.where(experts == expert, -float("inf"), left)
-        weight = tl.sum(tl.where(experts == expert, weights, 0.0), 0)
+        expert, weight, named, left = _next(left, experts, weights, kept)
         own = _lora(cols, there, outputs, h + expert * R, b + expert * R * outputs, R, R2)
         y += tl.where(weight == 0, 0.0, weight * own)  # one switched off must add nothing even where it overflows
         if writes:
-            stays = tl.sum(tl.where((experts == expert) & kept, 1, 0), 0) > 0
-            tl.store(rows + E + place, tl.where(stays, expert, -1).to(tl.float32))
+            tl.store(rows + E + place, named)
             tl.store(rows + E + K + place, weight)
     if writes:
-        tl.store(rows + experts, scores, mask=real)
+        tl.store(rows + experts, scores, mask=experts < E)
     return y
 
 
@@ -232,30 +245,68 @@ def normed(x, weight, out, epsilon, INPUTS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + cols, value * scale * tl.load(weight + cols, mask=there, other=0.0).to(tl.float32), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["room", "tokens"])  # they change as a text grows, and nothing is to be compiled then
 def turned(
-    states,  # [H+2G, D]
-    cos,  # [D], sin too, signed as `Step._angles` has it
+    states,  # [N, H+2G, D]
+    cos,  # [N, D], sin too, signed as `Step._angles` has it
     sin,
-    position,  # int64 [1]
-    query,  # [H, D]
+    places,  # int64 [N], in the cache
+    query,  # [H, N, D]
     buffer,  # [2, 1, G, room, D]
     room,
+    tokens,
+    scale,  # of the queries
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Queries and keys turned to their position, keys and values put into the cache; a program a head."""
-    head = tl.program_id(0)
+    """Queries and keys turned to their positions, keys and values put into the cache; a program a head and token."""
+    head, token = tl.program_id(0), tl.program_id(1)
     cols = tl.arange(0, BLOCK)
     there = cols < SIZE
-    own = tl.load(states + head * SIZE + cols, mask=there, other=0.0).to(tl.float32)
+    at = states + (token * (HEADS + 2 * GROUPS) + head) * SIZE
+    own = tl.load(at + cols, mask=there, other=0.0).to(tl.float32)
     if head < HEADS + GROUPS:
-        other = tl.load(states + head * SIZE + (cols + SIZE // 2) % SIZE, mask=there, other=0.0).to(tl.float32)
-        own = own * tl.load(cos + cols, mask=there, other=0.0) + other * tl.load(sin + cols, mask=there, other=0.0)
+        other = tl.load(at + (cols + SIZE // 2) % SIZE, mask=there, other=0.0).to(tl.float32)
+        angle = token * SIZE + cols
+        own = own * tl.load(cos + angle, mask=there, other=0.0) + other * tl.load(sin + angle, mask=there, other=0.0)
     if head < HEADS:
-        tl.store(query + head * SIZE + cols, own, mask=there)
+        tl.store(query + (head * tokens + token) * SIZE + cols, own * scale, mask=there)
     else:
-        row = (head - HEADS) * room.to(tl.int64) + tl.load(position)  # of keys, and behind them of values
+        row = (head - HEADS).to(tl.int64) * room + tl.load(places + token)  # of keys, and behind them of values
         tl.store(buffer + row * SIZE + cols, own, mask=there)
+
+
+@triton.jit
+def weighed(
+    h,  # [N, P, E, R]
+    logits,  # [N, P, E]
+    masks,
+    rows,  # a token's begin so far behind the one's before:
+    apart,
+    scaling,
+    E: tl.constexpr,
+    R: tl.constexpr,
+    K: tl.constexpr,
+    MASKED: tl.constexpr,
+    E2: tl.constexpr,
+    R2: tl.constexpr,
+):
+    """Of many tokens: picks, and h times the weights of the picked experts, in place; a program a token and linear."""
+    token, part = tl.program_id(0), tl.program_id(1)
+    one = token * tl.num_programs(1) + part
+    experts, ranks = tl.arange(0, E2), tl.arange(0, R2)
+    scores = tl.load(logits + one * E + experts, mask=experts < E, other=0.0)
+    left, weights, kept = _chosen(scores, experts, masks + part * 4 * E, E, K, MASKED)
+    cells = h + one * E * R + experts[:, None] * R + ranks[None]  # [E, R]
+    there = (experts[:, None] < E) & (ranks[None] < R)
+    gates = scaling * weights[:, None]
+    low = tl.load(cells, mask=there, other=0.0).to(tl.float32)
+    tl.store(cells, tl.where(gates == 0, 0.0, low * gates), mask=there)  # one switched off may overflow
+    own = rows + token * apart + part * (E + 2 * K)
+    tl.store(own + experts, scores, mask=experts < E)
+    for place in tl.static_range(K):
+        _, weight, named, left = _next(left, experts, weights, kept)
+        tl.store(own + E + place, named)
+        tl.store(own + E + K + place, weight)

@@ -1,8 +1,9 @@
-"""The lean pass of single tokens with all that is not a product of the base, norm or attention in fused kernels."""
+"""The lean pass with all that is not a product or attention in fused kernels: of single tokens all, of many most."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from molora.fast.adapter import Picked
-from molora.fast.cache import Appended, Placed, growing_cache
-from molora.fast.gpu.fused import Fused, normed, turned
+from molora.fast.cache import Among, Appended, GrowingLayer, Placed, growing_cache
+from molora.fast.gpu.fused import Fused, FusedExperts, normed, turned
 from molora.fast.gpu.likeliest import likeliest_of_one
+from molora.fast.picks import Picks
 from molora.fast.plan import Plan
 from molora.fast.step import Step
 
@@ -25,10 +27,13 @@ class _Layer(NamedTuple):
 
 
 class FusedStep(Step):
-    """The same as `Step`, to whose way it keeps for many tokens."""
+    """The same as `Step`, to whose way it keeps for the products of many tokens."""
+
+    _experts = FusedExperts
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, pack=False)
+        self._sizes = self._heads, self._groups, self._size
         self._fused = [
             _Layer(*(Fused(site) for site in (layer.qkv, layer.out, layer.gate_up, layer.down)))
             for layer in self.layers
@@ -54,7 +59,7 @@ class FusedStep(Step):
     def read(
         self, token: Tensor, position: Tensor, cache: DynamicCache, plan: Plan, way: Appended | Placed
     ) -> tuple[Tensor, list[Picked]]:
-        with torch.cuda.device(token.device) if token.is_cuda else nullcontext():
+        with _on(token):
             return self._read(token, position, cache, plan, way)
 
     def _read(
@@ -62,36 +67,52 @@ class FusedStep(Step):
     ) -> tuple[Tensor, list[Picked]]:
         x = self._embedding[token]  # [1, I]
         angles = self._angles(x, position)  # [1, D]
-        picks = _Picks(self._fused, x.device)
+        picks = self._seen(1)
         layers = zip(self.layers, self._fused, cache.layers, strict=True)
         for number, (layer, fused, kept) in enumerate(layers):
             masks = plan.tensors.get(number, (None, None))
             states = fused.qkv.joined(normed(layer.norm, x), plan.attention)
-            query, keys, values = turned(states, angles, position, (self._heads, self._groups, self._size), kept, way)
+            keys, values = way.room(kept)
+            query = turned(states, angles, position, self._sizes, kept.buffer, 1.0)[:, 0]  # [H, D]
             y = self.attend(query, keys, values, way.mask)
             x = fused.out.joined(y, plan.attention, onto=x)
-            inner = fused.gate_up.gated(normed(layer.mlp_norm, x), plan.mlp, masks[0], picks.next(fused.gate_up))
-            x = fused.down.joined(inner, plan.mlp, masks[1], picks.next(fused.down), onto=x)
-        return self._head.multiply(normed(self._norm, x)), picks.all()
+            inner = fused.gate_up.gated(
+                normed(layer.mlp_norm, x), plan.mlp, masks[0], picks.next(fused.gate_up.routers)
+            )
+            x = fused.down.joined(inner, plan.mlp, masks[1], picks.next(fused.down.routers), onto=x)
+        return self._head.multiply(normed(self._norm, x)), picks.of_one()
+
+    def many(
+        self,
+        tokens: Tensor,
+        cache: DynamicCache,
+        plan: Plan,
+        kept: int | Tensor = 1,
+        among: Among | None = None,
+    ) -> tuple[Tensor, list[Picked]]:
+        with _on(tokens):
+            return super().many(tokens, cache, plan, kept, among)
+
+    def _turn_many(
+        self,
+        states: Tensor,
+        turn: tuple[Tensor, Tensor],
+        kept: GrowingLayer,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        if places is None:
+            at = kept.make_room(len(states), states.new_empty(1, self._groups, 0, self._size))
+            places = torch.arange(at, at + len(states), device=states.device)
+        return turned(states, turn, places, self._sizes, kept.buffer, self._scale)
+
+    def _seen(self, tokens: int) -> Picks:
+        return Picks(self._routed, tokens, partial(torch.empty, device=self._embedding.device))
+
+    def _picked(self, seen: Picks) -> list[Picked]:
+        return seen.all()
 
 
-class _Picks:
-    """What the routers of one pass decide, in their order."""
-
-    def __init__(self, layers: list[_Layer], device: torch.device) -> None:
-        sites = [site for layer in layers for site in layer if site.routes]
-        self._e, self._k = sites[0].routing if sites else (0, 0)
-        routers = sum(len(site.outputs) for site in sites)
-        self._rows = torch.empty(routers, self._e + 2 * self._k, device=device)  # [L*P, E+2K]
-        self._at = 0
-
-    def next(self, site: Fused) -> Tensor | None:
-        """Where the next routers write, [P, E+2K]."""
-        if not site.routes:
-            return None
-        self._at += len(site.outputs)
-        return self._rows[self._at - len(site.outputs) : self._at]
-
-    def all(self) -> list[Picked]:
-        e, k, rows = self._e, self._k, self._rows
-        return [Picked(rows[:, :e], rows[:, e : e + k], rows[:, e + k :])] if len(rows) else []
+def _on(tokens: Tensor) -> AbstractContextManager[Any]:
+    """Triton starts its kernels on the device at hand."""
+    return torch.cuda.device(tokens.device) if tokens.is_cuda else nullcontext()

@@ -17,7 +17,9 @@ SHARED = {"h": FLOAT, "b": HALF, "logits": FLOAT, "masks": FLOAT, "rows": FLOAT,
 THREE = {f"base{part}": HALF for part in range(3)} | {f"outputs{part}": "i32" for part in range(3)}
 
 READS = {"x": HALF, "a": HALF, "router": FLOAT, "bias": FLOAT, "h": FLOAT, "logits": FLOAT, "projected": "i32"}
-TURNS = {"states": HALF, "cos": HALF, "sin": HALF, "position": "*i64", "query": HALF, "buffer": HALF, "room": "i32"}
+TURNS = {"states": HALF, "cos": HALF, "sin": HALF, "places": "*i64", "query": HALF, "buffer": HALF}
+TURNS |= {"room": "i32", "tokens": "i32", "scale": "fp32"}
+WEIGHS = {"h": HALF, "logits": FLOAT, "masks": FLOAT, "rows": FLOAT, "apart": "i32", "scaling": "fp32"}
 FOUND = {"values": FLOAT, "ids": "*i32", "highest": FLOAT, "total": FLOAT}
 
 CASES: list[tuple[Any, dict[str, str], dict[str, Any]]] = [
@@ -29,6 +31,8 @@ CASES: list[tuple[Any, dict[str, str], dict[str, Any]]] = [
 ]
 for masked, kind in product((False, True), ({}, {"K": 0, "E": 1, "E2": 1}, {"K": 0, "E": 1, "E2": 1, "R": 0, "R2": 1})):
     sizes = MIXTURE | kind | {"MASKED": masked}
+    if sizes["K"]:
+        CASES.append((kernels.weighed, WEIGHS, {name: size for name, size in sizes.items() if name != "BLOCK"}))
     CASES.append((kernels.gated, {**SHARED, "gate": HALF, "up": HALF, "outputs": "i32", "scaling": "fp32"}, sizes))
     for residual in (False, True):
         raised = {**SHARED, **THREE, "residual": HALF, "scaling": "fp32"}

@@ -26,16 +26,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @torch.inference_mode()
 def read(step: Any, plan: Plan, layers: int) -> tuple[Tensor, ...]:
-    """Two tokens after a prompt: logits, keys and values, and what the routers decided, side by side."""
+    """A prompt and two tokens: logits, keys and values, and what the routers decided, side by side."""
     cache, found = fast.growing_cache(layers), []
-    prompt = torch.arange(40, 49, device=DEVICE)
-    (step._step if isinstance(step, GraphedStep) else step).many(prompt, cache, plan)
-    for token in (7, 250):
-        logits, picked = step(torch.tensor([token], device=DEVICE), cache, plan)
-        routed = [torch.cat([part.float() for part in parts]) for parts in zip(*picked, strict=True)]
-        found.append((logits, *(part.clone() for part in routed)))
+    for ids in ((40, 41, 42, 43), (7,), (250,)):
+        tokens = torch.tensor(ids, device=DEVICE)
+        logits, picked = step(tokens, cache, plan) if len(ids) == 1 else step.many(tokens, cache, plan)
+        routed = [torch.cat([part.float() for part in parts], dim=-2) for parts in zip(*picked, strict=True)]
+        found.append((logits, *(part.clone().view(len(ids), -1, part.shape[-1]) for part in routed)))
     kept = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
-    return (*map(torch.stack, zip(*found, strict=True)), kept)
+    return (*map(torch.cat, zip(*found, strict=True)), kept)
 
 
 def assert_agree(model: Any, edit: RoutingEdit | None = None, make: Callable[[Any], Any] = FusedStep) -> None:
@@ -78,8 +77,25 @@ def test_an_expert_switched_off_adds_nothing_even_where_it_overflows() -> None:
 
 
 def test_can_be_recorded() -> None:
-    """The shapes stay as the text grows."""
-    assert_agree(make_model(num_hidden_layers=1), make=lambda model: GraphedStep(FusedStep(model), Recorder()))
+    """The shapes stay as the text grows, or several texts do."""
+    model = make_model(num_hidden_layers=1).to(DEVICE)
+    assert_agree(model, make=lambda model: GraphedStep(FusedStep(model), Recorder()))
+    given, expected = (
+        go_on_side_by_side(step) for step in (GraphedStep(FusedStep(model), Recorder()), fast.Step(model, False))
+    )
+    torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+def go_on_side_by_side(step: Any) -> Tensor:
+    """Two texts, of which the first ends a token earlier; logits."""
+    cache, plan, logits = fast.growing_cache(1), Plan(), []
+    owners, positions = torch.tensor([[0, 0, 1, 0, 1, 0, 1, 1], [0, 1, 0, 2, 1, 3, 2, 3]], device=DEVICE)
+    for begin, end in ((0, 3), (3, 5), (5, 7), (7, 8)):
+        among = fast.Among.last(end - begin, owners[:end], positions[:end])
+        kept = torch.arange(end - begin, device=DEVICE)
+        logits.append(step.many(40 + torch.arange(begin, end, device=DEVICE), cache, plan, kept, among)[0])
+    return torch.cat(logits)
 
 
 def test_reads_more_of_the_weights_than_torch_does_and_says_so() -> None:
