@@ -129,7 +129,7 @@ class Reading:
 
     @cached_property
     def _decode(self) -> fast.Step | fast.GraphedStep:
-        """What reads tokens, and knows how to read them one after the other."""
+        """What reads this request's tokens."""
         return fast.decode_of(self._step, self._device)
 
     def _lean_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:

@@ -157,5 +157,5 @@ def cuda_graph(run: Callable[[], Any], device: torch.device) -> tuple[Any, Calla
 
 
 def decode_of(step: Step, device: torch.device) -> Step | GraphedStep:
-    """What reads the single tokens of one request."""
+    """What reads the tokens of one request."""
     return GraphedStep(step) if device.type == "cuda" else step

@@ -1,4 +1,5 @@
-"""Single tokens on a GPU: the lean pass in some twenty kernels a layer, most in Triton, which torch for CUDA brings.
+"""The lean pass on a GPU: single tokens in some twenty kernels a layer, most in Triton, which torch for CUDA brings; of
+many tokens those between the products.
 
 `kernels.py` is what is computed, `fused.py` starts it for the linears that read one input, `step.py` is the pass.
 """
