@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             engine = load(args.shape or args.model, args.base, args.quantize, "cpu")
             print(lengths_table([cost._asdict() for cost in length.costs(engine)]), flush=True)
             return 0
+        _make_room(args.json, args.readme)
         report = _all(args) if args.all_shapes is not None else _one(args.shape or args.model, args)
         if args.json:
             args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -79,6 +80,14 @@ def write_readme(readme: Path, folder: Path) -> None:
     """Makes the part on speed anew from every `bench*.json` in the folder. Raises MoloraError without its marks."""
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("bench*.json"))]
     readme.write_text(replaced(readme.read_text(encoding="utf-8"), "speed", section(reports)), encoding="utf-8")
+
+
+def _make_room(report: Path | None, readme: Path | None) -> None:
+    """For what is written at the end, or raises OSError or MoloraError before anything measured is lost."""
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    if readme:
+        replaced(readme.read_text(encoding="utf-8"), "speed", "")
 
 
 def _one(model: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_is_loaded_measured_and_reported(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--model", str(checkpoint), "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 0
-    report = json.loads((tmp_path / "bench.json").read_text())
+    assert main(["--model", str(checkpoint), "--device", "cpu", "--json", str(tmp_path / "new" / "bench.json")]) == 0
+    report = json.loads((tmp_path / "new" / "bench.json").read_text())
     assert all(report["ratios"][name] > 0 for name in RATIOS)
     for job in ("decode", "prefill512"):
         assert report["ratios"][f"{job}_speed_over_llamacpp"] is None
@@ -149,3 +149,14 @@ def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MoloraError, match="<!-- speed:begin -->"):
         write_readme(tmp_path / "README.md", tmp_path)
     assert (tmp_path / "README.md").read_text() == "nothing"
+
+
+def test_what_cannot_be_written_stops_the_run_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("molora.bench.__main__.run", lambda *_: pytest.fail("measured"))
+    (tmp_path / "README.md").write_text("nothing")
+    report = str(tmp_path / "bench.json")
+    assert main(["--json", report, "--readme", str(tmp_path / "README.md")]) == 1
+    assert "<!-- speed:begin -->" in capsys.readouterr().err
+    assert main(["--json", str(tmp_path / "README.md" / "bench.json")]) == 1
