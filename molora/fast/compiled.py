@@ -1,4 +1,4 @@
-"""The way through a base in 4 bits on a CPU: torch's products, packed for single tokens; compiled code between them.
+"""The way through a base in 4 bits on a CPU: products packed for single tokens, and compiled code between them.
 
 Axes: see `kernel`; L layers, V vocabulary.
 """
@@ -21,6 +21,7 @@ from molora.fast.adapter import Experts, Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, adapted, all_turned, attended, best, gated, mixed, normed, turned
 from molora.fast.kernel.lanes import LANES
+from molora.fast.levels import WORTH, CompiledLevels, TorchLevels
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan, masks_array
 from molora.fast.product import Packed
@@ -30,6 +31,7 @@ from molora.fast.step import normed as norm_of
 from molora.fast.threads import threads
 from molora.likeliest import CANDIDATES
 
+_NO_WORDS = np.empty((0, 0), np.int32)
 _NO_ROWS = np.empty((0, 0), np.float32)
 _NO_EXPERTS = (
     np.empty((0, 0, 0), np.uint16),
@@ -62,7 +64,9 @@ class _Linears:
 
     def __init__(self, site: Site, packed: Packed) -> None:
         self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
-        self._product = packed.halves
+        levels = packed.levels
+        self._words = levels.words if isinstance(levels, CompiledLevels) else _NO_WORDS
+        self._halves = levels.halves if isinstance(levels, TorchLevels) else None
         self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
         no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
         self._lora = site.lora.arrays if site.lora else no_lora
@@ -72,6 +76,10 @@ class _Linears:
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
         self._unedited = unedited(self.routers, self.sizes[0])
         self._packed_bytes = packed.nbytes
+
+    def _parts(self) -> int:
+        """torch shares its own products between threads; what is left to do besides is not worth waking one."""
+        return threads() if self._words.size >= WORTH else 1
 
     @property
     def nbytes(self) -> int:
@@ -84,10 +92,22 @@ class _Linears:
         self, x: _Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
     ) -> None:
         """x -> y [P*O] at its address, or added `onto` what is there; rows [P, E+2K] take what routers decide."""
-        base = self._product(x.halves)  # [1, P*O]
+        base = self._halves and self._halves(x.halves)  # [1, P*O]
         adapter = self._lora if lora else self._no_lora
         edit = self._unedited if masks is None else masks
-        adapted(x.at, base.data_ptr(), y_at, onto, self._bias, adapter, self._experts, edit, rows)
+        adapted(
+            x.at,
+            self._words,
+            0 if base is None else base.data_ptr(),
+            y_at,
+            onto,
+            self._bias,
+            adapter,
+            self._experts,
+            edit,
+            rows,
+            self._parts(),
+        )
 
 
 class _Layer(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molora.fast.product import BLOCK, Product, bias_of, on_grid, pack4, packable, product
+from molora.fast.levels import BLOCK, pack4
+from molora.fast.product import Product, bias_of, on_grid, packable, product
 from molora.highest import highest
 
 _EXACT = 128
@@ -31,15 +32,15 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
     low = levels.remainder(16)  # 0 to 15
     high = (levels - low) / 16 + 8  # 0 to 15
     scale = scale[..., 0]  # [V, G]
-    weight, scales = pack4(
+    halves = pack4(
         torch.cat([high, low]), torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale])
     )
 
     def multiply(x: Tensor) -> Tensor:
-        halves = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), weight, BLOCK, scales)  # [1, 2*V]
-        logits = halves.view(2, -1).sum(0, keepdim=True, dtype=torch.float32)  # [1, V]
+        both = halves.multiply(x)  # [1, 2*V]
+        logits = both.view(2, -1).sum(0, keepdim=True)  # [1, V]
         best = highest(logits, _EXACT)[1][0]  # [128]
         logits[0, best] = F.linear(x, head.weight[best])[0]
         return logits
 
-    return Product(multiply, weight.nbytes + scales.nbytes + head.weight[:_EXACT].nbytes)
+    return Product(multiply, halves.nbytes + head.weight[:_EXACT].nbytes)

@@ -13,30 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK = 32
-"""Weights that share a scale in llama.cpp's formats, and the group that torch's 4-bit kernel is given."""
+from molora.fast.levels import BLOCK, Levels, pack4
 
 
 class Packed(NamedTuple):
-    """Linears in 4 bits, as torch's kernel takes them."""
+    """Linears in 4 bits."""
 
-    weight: Tensor
-    scales: Tensor
+    levels: Levels
     bias: Tensor | None
     """float32 [O]"""
 
-    def halves(self, x: Tensor) -> Tensor:
-        """bfloat16 x [1, I] -> the same [1, O], without the bias."""
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.weight, BLOCK, self.scales)
-
     def floats(self, x: Tensor) -> Tensor:
-        """x [1, I] -> float32 [1, O]."""
-        y = self.halves(x.bfloat16())
-        return y.float() if self.bias is None else y + self.bias
+        """x [N, I] -> float32 [N, O]."""
+        y = self.levels.multiply(x)
+        return y if self.bias is None else y + self.bias
 
     @property
     def nbytes(self) -> int:
-        return sum(one.nbytes for one in self if one is not None)
+        return self.levels.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
 
 class Product(NamedTuple):
@@ -77,22 +71,17 @@ def seems_packable(linear: nn.Linear) -> bool:
 
 
 def packable(weight: Tensor) -> bool:
-    """What the 4-bit kernel takes on a CPU, where it pays.
+    """What the 4-bit kernels take on a CPU, where they pay.
 
-    It was measured with AVX2 and AVX-512. Microsoft's compiler builds it without vector instructions, and on an x86 CPU
-    with neither it has none (ATen/native/cpu/int4mm_kernel.cpp): there a token takes six times as long as in float32.
+    They were measured with AVX2 and AVX-512. Microsoft's compiler builds torch's without vector instructions, and on an
+    x86 CPU with neither it has none (ATen/native/cpu/int4mm_kernel.cpp): there a token takes six times as long as in
+    float32.
     """
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return False
     rows, columns = weight.shape
     vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX") and sys.platform != "win32"
     return vectors and columns % BLOCK == 0 and rows % 16 == 0
-
-
-def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Levels 0 to 15 [O, G, 32], scales and centres [O, G] -> what the kernel takes: (level - 8) * scale + centre."""
-    weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
-    return weight, torch.stack([scales.T, centres.T], dim=-1).bfloat16().contiguous()  # [G, O, 2]
 
 
 def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
@@ -133,8 +122,8 @@ def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     whole = [part for part in parts if part is not None]
     if len(whole) < len(parts):
         return None
-    weight, scales = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
-    packed = Packed(weight, scales, biases_of(linears))
+    levels = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
+    packed = Packed(levels, biases_of(linears))
     return Product(packed.floats, packed.nbytes, packed)
 
 

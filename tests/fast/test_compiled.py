@@ -13,6 +13,7 @@ from molora import fast
 from molora.edits import RoutingEdit
 from molora.fast import compiled
 from molora.fast.compiled import CompiledStep
+from molora.fast.levels import TorchLevels
 from molora.fast.plan import Plan
 from molora.routers import grid_of
 from tests.fast_models import LLAMA3_ROPE, make_model, packable_model
@@ -66,6 +67,16 @@ def assert_agree(model: Any, plan: Plan, tokens: int = 6) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_torch_as_a_whole(kind: str) -> None:
     assert_agree(packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind]), Plan())
+
+
+@pytest.mark.parametrize("kind", ["llama-biased", "qwen2", "plain lora"])
+def test_agrees_with_torch_where_its_kernel_multiplies(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
+    packed = step_of(model).layers[0].down.base.packed
+    assert packed is not None
+    assert isinstance(packed.levels, TorchLevels)
+    assert_agree(model, Plan())
 
 
 EDITS = {

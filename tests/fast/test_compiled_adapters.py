@@ -15,6 +15,7 @@ from molora.edits import Masks
 from molora.fast import compiled, kernel
 from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.compiled import CompiledExperts
+from molora.fast.levels import CompiledLevels
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
 from molora.layers import MoloraLinear
@@ -27,12 +28,14 @@ def assert_equal(given: Any, expected: Any) -> None:
     torch.testing.assert_close(torch.as_tensor(given), torch.as_tensor(expected), rtol=1e-5, atol=1e-5)
 
 
-def linears(count: int, rank: int, top_k: int = 2, experts: int = E, *, coarse: bool = False) -> list[MoloraLinear]:
+def linears(
+    count: int, rank: int, top_k: int = 2, experts: int = E, *, coarse: bool = False, size: int = I
+) -> list[MoloraLinear]:
     """`coarse`: with weights that bfloat16 holds, which are read as such."""
     torch.manual_seed(0)
     made = []
     for _ in range(count):
-        linear = MoloraLinear(nn.Linear(I, O), experts, top_k, LoraConfig(rank, 2.0 * rank))
+        linear = MoloraLinear(nn.Linear(size, O), experts, top_k, LoraConfig(rank, 2.0 * rank))
         nn.init.normal_(linear.lora_B)
         if linear.router is not None:
             nn.init.normal_(linear.router.bias)
@@ -57,8 +60,20 @@ def some_masks(count: int) -> Masks:
     return Masks(offset, kept, shift, torch.tensor([[1.0]] * (count - 1) + [[0.0]]))
 
 
+NO_WORDS = np.empty((0, 0), np.int32)
+
+
 def adapted(
-    x: Tensor, base: Tensor, y: Tensor, *, onto: bool, experts: Any = None, lora: Any = None, **edit: Any
+    x: Tensor,
+    base: Tensor,
+    y: Tensor,
+    *,
+    onto: bool,
+    experts: Any = None,
+    lora: Any = None,
+    masks: Masks | None = None,
+    words: Any = NO_WORDS,
+    parts: int = 1,
 ) -> Any:
     """What the compiled function makes of it: y, and the routers' rows [P, E+2K]."""
     p, e, k = experts.sizes if experts else (0, 0, 0)
@@ -68,27 +83,29 @@ def adapted(
         *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
         1.0,
     )
-    none = np.empty((0, I), np.uint16), np.empty((0, y.shape[1]), np.uint16), np.zeros(1, np.int64)
+    none = np.empty((0, x.shape[1]), np.uint16), np.empty((0, y.shape[1]), np.uint16), np.zeros(1, np.int64)
     given = lora.arrays if lora else none
-    masks = edit.get("masks") or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
+    masks = masks or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     bias = np.arange(y.shape[1], dtype=np.float32)
     rows = np.empty((p, e + 2 * k), np.float32)
     arrays = experts.arrays if experts else nothing
-    kernel.adapted(x.data_ptr(), base.data_ptr(), y.data_ptr(), onto, bias, given, arrays, array, rows)
+    places = x.data_ptr(), words, base.data_ptr(), y.data_ptr()
+    kernel.adapted(*places, onto, bias, given, arrays, array, rows, parts)
     return y, rows
 
 
+@pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("edited", [False, True])
 @pytest.mark.parametrize(("count", "rank", "top_k"), [(2, 8, 2), (1, 6, 1), (3, 1, 5)])
 @torch.inference_mode()
-def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: bool, coarse: bool) -> None:
+def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: bool, coarse: bool, parts: int) -> None:
     experts = Experts(linears(count, rank, top_k, coarse=coarse))
     masks = some_masks(count) if edited else None
     x, base, y = torch.randn(1, I), torch.randn(1, count * O).bfloat16(), torch.randn(1, count * O)
     expected, picked = experts.add(x, y + base + torch.arange(count * O), masks)
-    given, rows = adapted(x, base, y, onto=True, experts=experts, masks=masks)
+    given, rows = adapted(x, base, y, onto=True, experts=experts, masks=masks, parts=parts)
     assert_equal(given, expected)
     logits, ids, weights = np.split(rows, [E, E + top_k], axis=1)
     assert_equal(logits, picked.logits)
@@ -174,9 +191,27 @@ def test_plain_lora_agrees_with_torch(coarse: bool) -> None:
     assert_equal(given, expected)
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("onto", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+@torch.inference_mode()
+def test_the_base_is_multiplied_on_the_way(plain: bool, onto: bool, parts: int) -> None:
+    wrapped = linears(2, 4, experts=1 if plain else E, size=64)
+    grid = torch.randint(0, 16, (2 * O, 2, 32)).float(), torch.rand(2 * O, 2), torch.randn(2 * O, 2)
+    levels = CompiledLevels.pack(*grid)
+    x, y = torch.randn(1, 64), torch.randn(1, 2 * O)
+    base = (y if onto else 0) + levels.multiply(x) + torch.arange(2.0 * O)
+    adapters: Any = {"lora": PlainLora(wrapped)} if plain else {"experts": Experts(wrapped)}
+    expected = adapters["lora"].add(x, base) if plain else adapters["experts"].add(x, base, None)[0]
+    none = torch.empty(0, dtype=torch.bfloat16)
+    given, _ = adapted(x, none, y, onto=onto, words=levels.words, parts=parts, **adapters)
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_expert_without_weight_adds_nothing_even_where_it_overflows() -> None:
     wrapped = linears(1, 2)
     wrapped[0].lora_A.data[2:4] = torch.inf
+    wrapped[0].lora_B.data[:, 2:4] = torch.inf
     masks = Masks(
         torch.tensor([[0, torch.inf, 0, 0, 0]]), torch.tensor([[True, False, True, True, True]]), torch.zeros(1, E)
     )

@@ -5,64 +5,100 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
-from molora.fast.kernel.keeping import kept
+from molora.fast.kernel.keeping import inner, kept, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
-from molora.fast.kernel.numbers import float_array, half, half_array, wide
+from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, quantize, row_of
+from molora.fast.kernel.numbers import float_array, half, half_array
 from molora.fast.kernel.picks import pick
 from molora.fast.kernel.products import add_rows, product
 
+Experts = tuple[Narrow, Floats, Narrow, Narrow, float]
 
-@kept
+
+@inner
+def _down(x: Floats, p: int, experts: Experts, masks: Floats, row: Floats, h: Floats) -> None:
+    """What one router picks, row [E+2K], and h [K, R]: x [I] in the ranks of those, weighed."""
+    router, bias, a, _, scaling = experts
+    count, top_k = a.shape[1], h.shape[0]
+    product(router[p], x, row)
+    for e in range(count):
+        row[e] += bias[p, e]
+    pick(row, masks, top_k)
+    for k in range(top_k):
+        e, gate = int(row[count + k]), np.float32(row[count + top_k + k] * scaling)
+        if gate == 0:  # an expert switched off must add nothing even where it overflows
+            h[k] = 0
+            continue
+        product(a[p, e], x, h[k])
+        for r in range(h.shape[1]):
+            h[k, r] *= gate
+
+
+@inner
+def _up(y: Floats, h: Floats, b: Narrow, here: int, first: int, last: int) -> None:
+    """y [O], results from `first` to `last`, += h [R] @ b [R, ...], whose results begin `here`; those that are both."""
+    first, last = max(first, here), min(last, here + b.shape[1])
+    if first < last:
+        add_rows(y[first:last], h, b[:, first - here : last - here])
+
+
+@shared
 def adapted(
     x_at: int,
+    words: NDArray[np.int32],
     base_at: int,
     y_at: int,
     onto: bool,
     bias: Floats,
     lora: tuple[Narrow, Narrow, NDArray[np.int64]],
-    experts: tuple[Narrow, Floats, Narrow, Narrow, float],
+    experts: Experts,
     masks: Floats,
     rows: Floats,
+    parts: int,
 ) -> None:
-    """Linears that read x [I]: the base's product, as bfloat16 [P*O] at `base_at`, and what their adapters add to it.
+    """Linears that read x [I]: the base's product, of words as in `levels.multiplied` or, where there are none, already
+    made as bfloat16 [P*O] at `base_at`; and what their adapters add to it.
 
     Goes to y [P*O], or is added `onto` it. bias [P*O]. lora: a [P*R, I], b [R, P*O] with the scaling in it, and where
     each linear's results begin [P+1]; no rows for none. experts: router [P, E, I], its bias [P, E], a [P, E, R, I],
     b [P, E, R, O], scaling; P of 0 for none. masks [P, 4, E]: an edit's offset, kept (1 or 0), shift and sharpness.
-    rows [P, E+2K] takes logits, ids and weights.
+    rows [P, E+2K] takes logits, ids and weights. Each part of the work makes some of y.
     """
-    x, y, base = (
-        float_array(x_at, lora[0].shape[1]),
-        float_array(y_at, bias.shape[0]),
-        half_array(base_at, bias.shape[0]),
-    )
-    for o in range(bias.shape[0]):
-        y[o] = (y[o] if onto else np.float32(0)) + (wide(base[o]) + bias[o])
+    width, size = bias.shape[0], lora[0].shape[1]
+    x, y, base = float_array(x_at, size), float_array(y_at, width), half_array(base_at, width)
     down, up, first = lora
+    low = np.empty(down.shape[0], np.float32)  # [P*R]
     if down.shape[0]:
-        rank, h = up.shape[0], np.empty(down.shape[0], np.float32)
-        product(down, x, h)
+        product(down, x, low)
+    _, _, a, b, scaling = experts
+    count, top_k = a.shape[1], (rows.shape[1] - a.shape[1]) // 2
+    h = np.empty((a.shape[0], top_k, a.shape[2]), np.float32)  # [P, K, R]
+    for p in prange(a.shape[0]):
+        _down(x, p, experts, masks[p], rows[p], h[p])
+    blocks = words.shape[1] // (WORDS * LANES)
+    whole, steps, sums = (
+        np.empty(blocks * LEVELS_BLOCK, np.int16),
+        np.empty(blocks, np.float32),
+        np.empty((2, blocks), np.float32),
+    )
+    if blocks:
+        quantize(x, whole, steps, sums)
+    groups = width // LANES
+    for part in prange(parts):
+        own, end = groups * part // parts, groups * (part + 1) // parts
+        for o in range(own * LANES, end * LANES, LANES):
+            sum_ = load(bias, o) + (row_of(words[o // LANES], whole, steps, sums) if blocks else load(base, o))
+            store(y, o, load(y, o) + sum_ if onto else sum_)
+        own, end = own * LANES, end * LANES
         for p in range(len(first) - 1):
-            own = slice(first[p], first[p + 1])
-            add_rows(y[own], h[p * rank : (p + 1) * rank], up[:, own])
-    router, router_bias, a, b, scaling = experts
-    count, rank, width = a.shape[1], a.shape[2], b.shape[3]
-    top_k = (rows.shape[1] - count) // 2
-    h = np.empty(rank, np.float32)  # [R]
-    for p in range(router.shape[0]):
-        product(router[p], x, rows[p])
-        for e in range(count):
-            rows[p, e] += router_bias[p, e]
-        pick(rows[p], masks[p], top_k)
-        for k in range(count, count + top_k):
-            e, gate = int(rows[p, k]), np.float32(rows[p, k + top_k] * scaling)
-            if gate != 0:  # an expert switched off must add nothing even where it overflows
-                product(a[p, e], x, h)
-                for r in range(rank):
-                    h[r] *= gate
-                add_rows(y[p * width : (p + 1) * width], h, b[p, e])
+            _up(y, low[p * up.shape[0] : (p + 1) * up.shape[0]], up[:, first[p] : first[p + 1]], first[p], own, end)
+        for p in range(a.shape[0]):
+            for k in range(top_k):
+                if rows[p, count + top_k + k] * scaling != 0:
+                    _up(y, h[p, k], b[p, int(rows[p, count + k])], p * b.shape[3], own, end)
 
 
 @kept

@@ -1,0 +1,135 @@
+"""Products with weights of 16 levels, in whole numbers: a CPU adds two products of 16 bits to a float's width at once.
+
+Axes: G blocks of 32 weights along I, W rows of a weight side by side: `LANES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from molora.fast.kernel.instructions import Kind
+from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
+from molora.fast.kernel.numbers import float_array
+
+LEVELS_BLOCK = 32
+WORDS = 5
+"""Of one row and block: four of 8 levels each, and one with scale and centre, both bfloat16"""
+
+_LARGEST = 32767
+_KIND = Kind.of(LANES)
+_SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
+_WIDE = ir.VectorType(ir.IntType(32), 2 * LANES)
+
+
+def _both(builder: Any, one: Any, other: Any) -> Any:
+    """Of each two 16 bits side by side the products' sum; a single instruction, as x86 has it."""
+    product = builder.mul(builder.sext(one, _WIDE), builder.sext(other, _WIDE))
+    nothing = ir.Constant(_WIDE, ir.Undefined)
+    every = [ir.Constant(_KIND.words, list(range(first, 2 * LANES, 2))) for first in (0, 1)]
+    return builder.add(*(builder.shuffle_vector(product, nothing, places) for places in every))
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    nothing = ir.Constant(_KIND.words, ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, _KIND.each(0))
+
+
+@intrinsic
+def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: Any) -> Any:
+    """Lanes: the first number and, of W rows, the levels of one block times 32 of x."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words_kind, _, x_kind = signature.args[:3]
+        words, at, x, x_at, first = args
+        index, word = ir.IntType(64), ir.IntType(32)
+        zero = _KIND.each(0)
+        sums = [_spread(builder, first), zero, zero, zero]  # for each place in a word its own, as it lies there
+        for number in range(LEVELS_BLOCK // 8):
+            here = builder.add(at, ir.Constant(index, number * LANES))
+            whole = builder.load(pointer_to(context, builder, words_kind, (words, here), _KIND.words), align=4)
+            for place in range(4):
+                part = (
+                    builder.and_(whole, _KIND.each(0x000F000F << 4 * place))
+                    if place < 3
+                    else builder.lshr(builder.bitcast(whole, _SHORTS), ir.Constant(_SHORTS, [12] * 2 * LANES))
+                )
+                here = builder.add(x_at, ir.Constant(index, number * 8 + place * 2))
+                pair = builder.load(pointer_to(context, builder, x_kind, (x, here), word), align=2)
+                each = builder.bitcast(_spread(builder, pair), _SHORTS)
+                sums[place] = builder.add(sums[place], _both(builder, builder.bitcast(part, _SHORTS), each))
+        low, high = (builder.ashr(sums[place], _KIND.each(4 * place)) for place in (1, 2))
+        total = builder.add(builder.add(sums[0], sums[3]), builder.add(low, high))
+        return builder.sitofp(total, _KIND.floats)
+
+    return lanes_type(words, types.intp, x, types.intp, types.int32), of
+
+
+@intrinsic
+def _halves(typing_context: Any, words: Any, at: Any) -> Any:
+    """Lanes: the lower and the upper bfloat16 of each word."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = builder.load(pointer_to(context, builder, signature.args[0], args, _KIND.words), align=4)
+        both = builder.shl(whole, _KIND.each(16)), builder.and_(whole, _KIND.each(0xFFFF0000))
+        return context.make_tuple(builder, signature.return_type, [builder.bitcast(one, _KIND.floats) for one in both])
+
+    return types.UniTuple(lanes_type, 2)(words, types.intp), of
+
+
+@inner
+def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
+    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G]; sums [2, G], of x and of `whole`."""
+    for g in range(steps.shape[0]):
+        largest, total, whole_total = np.float32(0), np.float32(0), np.int32(0)
+        block = slice(g * LEVELS_BLOCK, (g + 1) * LEVELS_BLOCK)
+        some, to = x[block], whole[block]
+        for i in range(LEVELS_BLOCK):
+            largest = max(largest, abs(some[i]))
+            total += some[i]
+        inverse = np.float32(_LARGEST) / largest if largest > 0 else np.float32(0)
+        for i in range(LEVELS_BLOCK):
+            number = np.int32(some[i] * inverse + np.float32(_LARGEST + 1.5)) - np.int32(_LARGEST + 1)
+            to[i] = number
+            whole_total += number
+        steps[g], sums[0, g], sums[1, g] = largest / np.float32(_LARGEST), total, whole_total
+
+
+@inner
+def row_of(words: NDArray[np.int32], whole: NDArray[np.int16], steps: Floats, sums: Floats) -> Any:
+    """Lanes: ((level - 8) * scale + centre) @ x of W rows, words [G * `WORDS` * W], for x as `quantize` leaves it."""
+    row = spread(np.float32(0))
+    for g in range(steps.shape[0]):
+        at = g * WORDS * LANES
+        scale, centre = _halves(words, at + (WORDS - 1) * LANES)
+        levels = _summed(words, at, whole, g * LEVELS_BLOCK, np.int32(-8) * np.int32(sums[1, g]))
+        row += scale * spread(steps[g]) * levels + centre * spread(sums[0, g])
+    return row
+
+
+@shared
+def multiplied(x_at: int, words: NDArray[np.int32], y_at: int, tokens: int, parts: int) -> None:
+    """x [N, I] to y [N, O], for weights of 16 levels.
+
+    words [O / W, G * `WORDS` * W]: of W rows side by side, for each block four words of levels, those of inputs 0, 2, 4
+    and 6 of 8 from the lowest bits on, the others above; and one word of a scale below a centre. Each part of the work
+    makes some of the rows.
+    """
+    count, blocks = words.shape[0], words.shape[1] // (WORDS * LANES)
+    size = blocks * LEVELS_BLOCK
+    x, y = float_array(x_at, (tokens, size)), float_array(y_at, (tokens, count * LANES))
+    whole = np.empty((tokens, size), np.int16)
+    steps, sums = np.empty((tokens, blocks), np.float32), np.empty((tokens, 2, blocks), np.float32)
+    for n in range(tokens):
+        quantize(x[n], whole[n], steps[n], sums[n])
+    for part in prange(parts):
+        for o in range(count * part // parts, count * (part + 1) // parts):
+            for n in range(tokens):
+                store(y[n], o * LANES, row_of(words[o], whole[n], steps[n], sums[n]))
