@@ -5,7 +5,7 @@ Axes: O out_features, I in_features, G blocks along I, N tokens.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,20 +30,24 @@ class Levels(Protocol):
 
 
 def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> Levels:
-    """Levels 0 to 15 [O, G, 32], scales and centres [O, G]: weights (level - 8) * scale + centre.
-
-    torch's kernel does with AVX2 a third of what compiled code does there; with AVX-512 it is fast.
-    """
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":
-        return CompiledLevels.pack(levels, scales, centres)
-    return TorchLevels.pack(levels, scales, centres)
+    """Levels 0 to 15 [O, G, 32], scales and centres [O, G]: weights (level - 8) * scale + centre."""
+    return fastest().pack(levels, scales, centres)
 
 
-class TorchLevels(NamedTuple):
+def fastest() -> type[TorchLevels] | type[CompiledLevels]:
+    """torch's kernel does with AVX2 a third of what compiled code does there; with AVX-512 it is fast."""
+    return CompiledLevels if torch.backends.cpu.get_cpu_capability() == "AVX2" else TorchLevels
+
+
+class TorchLevels:
     """As torch's kernel takes them."""
 
-    weight: Tensor
-    scales: Tensor
+    few = 8
+    """Tokens that are read faster so than in the dtype of a prompt; each for itself, so that 24 take it as long"""
+
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        """scales: bfloat16 [G, O, 2], scale and centre."""
+        self._weight, self._scales = weight, scales
 
     @classmethod
     def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> TorchLevels:
@@ -52,18 +56,21 @@ class TorchLevels(NamedTuple):
 
     def halves(self, x: Tensor) -> Tensor:
         """bfloat16 x [N, I] -> bfloat16 [N, O]."""
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.weight, BLOCK, self.scales)
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._weight, BLOCK, self._scales)
 
     def multiply(self, x: Tensor) -> Tensor:
         return self.halves(x.bfloat16().contiguous()).float()
 
     @property
     def nbytes(self) -> int:
-        return self.weight.nbytes + self.scales.nbytes
+        return self._weight.nbytes + self._scales.nbytes
 
 
 class CompiledLevels:
     """As compiled code takes them."""
+
+    few = 32
+    """64 take it as long."""
 
     def __init__(self, words: Tensor) -> None:
         """words: int32 [O / W, G, 5, W]."""
@@ -77,9 +84,9 @@ class CompiledLevels:
     def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> CompiledLevels:
         from molora.fast.kernel.lanes import LANES
 
-        rows, blocks, _ = levels.shape
-        bits = 4 * torch.arange(4).unsqueeze(1) + 16 * torch.arange(2)  # [4, 2]
-        words = (levels.long().view(rows, blocks, 4, 4, 2) << bits).sum((-1, -2)).int()  # [O, G, 4]
+        blocks = levels.shape[1]
+        low, high = levels.byte().unflatten(-1, (16, 2)).unbind(-1)  # [O, G, 16]
+        words = (low | high << 4).view(torch.int32)  # [O, G, 4]
         halves = torch.stack([scales, centres], dim=-1).bfloat16().view(torch.int32)  # [O, G, 1]
         whole = torch.cat([words, halves], dim=-1).view(-1, LANES, blocks, 5)  # [O / W, W, G, 5]
         return cls(whole.permute(0, 2, 3, 1).contiguous())

@@ -15,12 +15,9 @@ from torch import Tensor, nn
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, PlainLora
+from molora.fast.levels import fastest
 from molora.fast.product import Product, bias_of, biases_of, is_plain, product
 from molora.layers import MoloraLinear
-
-_FEW = 8
-"""Tokens that are read faster in 4 bits than in the dtype of a prompt. The kernel for 4 bits takes each for itself: 24
-take it as long."""
 
 
 class Site:
@@ -88,7 +85,7 @@ class Site:
 
     def _few(self, tokens: int) -> bool:
         """Whether so many are read as a single one is."""
-        return self._pack and tokens <= _FEW and self.base.packed is not None
+        return self._pack and tokens <= fastest().few and self.base.packed is not None
 
     def _parts(self, read: Tensor) -> list[Tensor]:
         if not self._plain:

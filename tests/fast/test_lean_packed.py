@@ -130,7 +130,7 @@ def test_a_prompt_is_read_in_bfloat16_where_the_cpu_has_it(native: bool, monkeyp
     routed = []
     for reading in (plain, reading_of(model)):
         with reading.recording():
-            reading.read(range(40, 60), [""] * 20, [PROMPT] * 20)
+            reading.read(range(40, 80), [""] * 40, [PROMPT] * 40)
         routed.append(reading.trace({}).router_logits)
     assert np.allclose(routed[1], routed[0], rtol=1e-3, atol=1e-3) is not native
     assert np.median(np.abs(routed[1] - routed[0])) < 0.01 * routed[0].std(), "but where it turned a pick"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molora.fast.adapter import Experts
+from molora.fast.levels import fastest
 from molora.fast.site import Site
 from tests.fast_models import make_model, packable_model
 
@@ -34,14 +35,15 @@ def inputs(tokens: int) -> Tensor:
 @torch.inference_mode()
 def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(dtype: torch.dtype) -> None:
     linears = gate_up(packable_model(wrapped=False))
-    site, x = Site(linears, True, dtype, Experts, apart=True), inputs(9)
-    few, many = (torch.cat(site.many(x[:count], None, True, []), dim=-1) for count in (8, 9))
-    assert torch.equal(few, torch.cat([site.base.multiply(one[None]) for one in x[:8]]).to(dtype))
+    most = fastest().few
+    site, x = Site(linears, True, dtype, Experts, apart=True), inputs(most + 1)
+    few, many = (torch.cat(site.many(x[:count], None, True, []), dim=-1) for count in (most, most + 1))
+    assert torch.equal(few, torch.cat([site.base.multiply(one[None]) for one in x[:most]]).to(dtype))
     assert torch.equal(many, torch.cat([F.linear(x.to(dtype), one.weight.to(dtype)) for one in linears], dim=-1))
 
 
 @pytest.mark.parametrize("dtype", [FLOAT, HALF])
-@pytest.mark.parametrize("tokens", [1, 8, 9, 40])
+@pytest.mark.parametrize("tokens", [1, 8, 33, 40])
 @pytest.mark.parametrize("lora", [True, False])
 @torch.inference_mode()
 def test_plain_lora_is_added_or_merged_or_left_out(tokens: int, lora: bool, dtype: torch.dtype) -> None:
@@ -53,7 +55,7 @@ def test_plain_lora_is_added_or_merged_or_left_out(tokens: int, lora: bool, dtyp
     expected = torch.cat([linear(x[None])[0] for linear in qkv(model)], dim=-1)
     for each in found:
         assert each.dtype == dtype
-        if dtype == FLOAT and tokens > 8:
+        if dtype == FLOAT and tokens > fastest().few:
             torch.testing.assert_close(each, expected, rtol=1e-5, atol=1e-5)
         else:  # of bfloat16's rounding, once for what is read and once for what is given, the most that is summed
             assert (each - expected).abs().max() < 2 * 2**-8 * expected.abs().max()

@@ -86,7 +86,8 @@ def _halves(typing_context: Any, words: Any, at: Any) -> Any:
 
 @inner
 def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
-    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G]; sums [2, G], of x and of `whole`."""
+    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G]; sums [2, G], of x and of `whole`. Of 8
+    whole numbers each of the first four has the one beside it that is four places on, as levels lie in the words."""
     for g in range(steps.shape[0]):
         largest, total, whole_total = np.float32(0), np.float32(0), np.int32(0)
         block = slice(g * LEVELS_BLOCK, (g + 1) * LEVELS_BLOCK)
@@ -97,7 +98,7 @@ def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -
         inverse = np.float32(_LARGEST) / largest if largest > 0 else np.float32(0)
         for i in range(LEVELS_BLOCK):
             number = np.int32(some[i] * inverse + np.float32(_LARGEST + 1.5)) - np.int32(_LARGEST + 1)
-            to[i] = number
+            to[i & ~7 | i % 4 * 2 | i // 4 % 2] = number
             whole_total += number
         steps[g], sums[0, g], sums[1, g] = largest / np.float32(_LARGEST), total, whole_total
 
@@ -118,17 +119,17 @@ def row_of(words: NDArray[np.int32], whole: NDArray[np.int16], steps: Floats, su
 def multiplied(x_at: int, words: NDArray[np.int32], y_at: int, tokens: int, parts: int) -> None:
     """x [N, I] to y [N, O], for weights of 16 levels.
 
-    words [O / W, G * `WORDS` * W]: of W rows side by side, for each block four words of levels, those of inputs 0, 2, 4
-    and 6 of 8 from the lowest bits on, the others above; and one word of a scale below a centre. Each part of the work
-    makes some of the rows.
+    words [O / W, G * `WORDS` * W]: of W rows side by side, for each block four words of 8 levels, from the lowest bits
+    on, and one of a scale below a centre. Each part of the work makes some of the rows.
     """
     count, blocks = words.shape[0], words.shape[1] // (WORDS * LANES)
     size = blocks * LEVELS_BLOCK
     x, y = float_array(x_at, (tokens, size)), float_array(y_at, (tokens, count * LANES))
     whole = np.empty((tokens, size), np.int16)
     steps, sums = np.empty((tokens, blocks), np.float32), np.empty((tokens, 2, blocks), np.float32)
-    for n in range(tokens):
-        quantize(x[n], whole[n], steps[n], sums[n])
+    for part in prange(parts):
+        for n in range(tokens * part // parts, tokens * (part + 1) // parts):
+            quantize(x[n], whole[n], steps[n], sums[n])
     for part in prange(parts):
         for o in range(count * part // parts, count * (part + 1) // parts):
             for n in range(tokens):
