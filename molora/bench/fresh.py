@@ -10,7 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from molora.base import Quantize
+    from molora.engine import Engine
 
 QUESTION = "What are the symptoms of asthma, and when should I see a doctor about it?"
 ANSWER = 512
@@ -51,25 +55,19 @@ def device_bytes(engine: Any) -> dict[str, int | None]:
     return {"peak_device_bytes": peak_device_bytes(), "needed_device_bytes": needed_bytes(engine.model, read)}
 
 
-def main() -> int:
-    from molora.base import Quantize
+def loaded(model: str, base: str | None, quantize: Quantize, device: str) -> tuple[Engine, dict[str, Any]]:
+    """Loads and answers once in this process: the engine, and what `fresh` gives. Raises MoloraError as `load` does."""
     from molora.bench.memory import peak_host_bytes, private_bytes_gained, weights_on_host
-    from molora.errors import MoloraError
     from molora.loading import load
 
-    model, base, quantize, device = sys.argv[1:]
     before, started = peak_host_bytes(), time.perf_counter()
-    try:
-        with private_bytes_gained() as gained:
-            engine = load(model, base or None, cast(Quantize, quantize), device)
-            loaded = time.perf_counter() - started
-    except MoloraError as error:
-        print(error, file=sys.stderr)
-        return 1
+    with private_bytes_gained() as gained:
+        engine = load(model, base, quantize, device)
+        seconds = time.perf_counter() - started
     loading, private = peak_host_bytes(), gained()
     first = first_token_seconds(engine)
-    found = {
-        "load_seconds": round(loaded, 2),
+    return engine, {
+        "load_seconds": round(seconds, 2),
         "first_token_seconds": round(first, 3),
         "peak_host_bytes_before_loading": before,
         "peak_host_bytes_loading": loading,
@@ -79,6 +77,17 @@ def main() -> int:
         "peak_host_bytes": peak_host_bytes(),
         **device_bytes(engine),
     }
+
+
+def main() -> int:
+    from molora.errors import MoloraError
+
+    model, base, quantize, device = sys.argv[1:]
+    try:
+        _, found = loaded(model, base or None, cast("Quantize", quantize), device)
+    except MoloraError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(json.dumps(found))
     return 0
 

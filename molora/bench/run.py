@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
-from molora.bench.fresh import device_bytes, first_token_seconds, fresh
+from molora.bench.fresh import device_bytes, first_token_seconds, fresh, loaded
 from molora.bench.generate import GENERATE, generate_turn
 from molora.bench.length import costs
 from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
@@ -48,8 +48,7 @@ FULL = {
 ON_A_GPU = {job: effort._replace(seconds=effort.seconds * 0.4) for job, effort in FULL.items()}
 """Its passes are short, and three sizes are to be had in one sitting"""
 QUICK = {
-    "decode": Effort(3, 3, 40),
-    "prefill32": Effort(1, 2, 20),
+    "decode": Effort(3, 2, 40),
     "prefill512": Effort(3, 1, 9),
 }
 """Under 50 seconds for the demo on a CPU, of which a first time compiles for some 20: not all of it is needed"""
@@ -74,7 +73,7 @@ def run(
     device = resolve_device(device)
     precision = resolve_quantize(quantize, device)
     started = time.perf_counter()
-    subject = _made(model, precision, device) if model in SHAPES else _loaded(model, base, quantize, device)
+    subject = _subject(model, base, quantize, device, quick)
     bandwidth = copy_bytes_a_second(device)
     seconds: dict[str, Seconds] = {}
     with (
@@ -112,10 +111,15 @@ def run(
     }
 
 
-def _loaded(model: str, base: str | None, quantize: Quantize, device: str) -> Subject:
-    print(f"Loading {model}, first in a process of its own ...", file=sys.stderr, flush=True)
-    alone = fresh(model, base, quantize, device)
-    engine = load(model, base, quantize, device)
+def _subject(model: str, base: str | None, quantize: Quantize, device: str, quick: bool) -> Subject:
+    if model in SHAPES:
+        return _made(model, resolve_quantize(quantize, device), device)
+    if quick:
+        engine, alone = loaded(model, base, quantize, device)
+    else:
+        print(f"Loading {model}, first in a process of its own ...", file=sys.stderr, flush=True)
+        alone = fresh(model, base, quantize, device)
+        engine = load(model, base, quantize, device)
     bare, _ = load_base(engine.info.base, quantize, device)
     return Subject(engine, bare.eval(), alone)
 
