@@ -55,6 +55,12 @@ def test_no_input_is_too_small_or_too_large(number: float) -> None:
     torch.testing.assert_close(y / number, expected / number, rtol=1e-3, atol=1e-3)
 
 
+def test_what_is_next_to_nothing_counts_as_nothing() -> None:
+    x = torch.full((1, 32), 1e-38)
+    x[0, ::2] = 0
+    assert CompiledLevels.pack(*grid(16, 1)).multiply(x).abs().max() < 1e-35
+
+
 @pytest.mark.parametrize("extreme", [32767, -32767, 1])
 def test_no_sum_overflows(extreme: float) -> None:
     levels = torch.full((16, 1, 32), 15.0 if extreme != 1 else 0.0)

@@ -38,7 +38,10 @@ def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prom
     most = fastest().few
     site, x = Site(linears, True, dtype, Experts, apart=True), inputs(most + 1)
     few, many = (torch.cat(site.many(x[:count], None, True, []), dim=-1) for count in (most, most + 1))
-    assert torch.equal(few, torch.cat([site.base.multiply(one[None]) for one in x[:most]]).to(dtype))
+    alone = torch.cat([site.base.multiply(one[None]) for one in x[:most]]).to(dtype)
+    last_digit = {FLOAT: 1e-5, HALF: 2**-7}[dtype]  # one thread's code and several threads' are compiled apart
+    torch.testing.assert_close(few, alone, rtol=last_digit, atol=1e-5)
+    assert not torch.allclose(many[:most], alone, rtol=last_digit, atol=1e-5)
     assert torch.equal(many, torch.cat([F.linear(x.to(dtype), one.weight.to(dtype)) for one in linears], dim=-1))
 
 

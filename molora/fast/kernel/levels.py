@@ -23,6 +23,8 @@ WORDS = 5
 """Of one row and block: four of 8 levels each, and one with scale and centre, both bfloat16"""
 
 _LARGEST = 32767
+_SMALLEST = np.float32(1e-33)
+"""What a block must reach not to count as zeros: what the inputs of one far below are multiplied by is infinite"""
 _KIND = Kind.of(LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
 _WIDE = ir.VectorType(ir.IntType(32), 2 * LANES)
@@ -95,7 +97,7 @@ def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -
         for i in range(LEVELS_BLOCK):
             largest = max(largest, abs(some[i]))
             total += some[i]
-        inverse = np.float32(_LARGEST) / largest if largest > 0 else np.float32(0)
+        inverse = np.float32(_LARGEST) / largest if largest > _SMALLEST else np.float32(0)
         for i in range(LEVELS_BLOCK):
             number = np.int32(some[i] * inverse + np.float32(_LARGEST + 1.5)) - np.int32(_LARGEST + 1)
             to[i & ~7 | i % 4 * 2 | i // 4 % 2] = number
