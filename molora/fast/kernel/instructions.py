@@ -49,6 +49,13 @@ MULTIPLIES = bool(binding.get_host_cpu_features().get("avx512bf16")) and binding
 """Whether this CPU has instructions for bfloat16, 16 float32 at a time, and LLVM names them as it does today"""
 
 
+def in_all(builder: Any, value: Any, vector: Any) -> Any:
+    """Instructions for one number in all places of a vector."""
+    nothing, word = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(nothing, value, ir.Constant(word, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(word, vector.count), [0] * vector.count))
+
+
 def rounded(builder: Any, value: Any, kind: Kind) -> Any:
     """Instructions for bfloat16's bits: the nearest, the even one of two."""
     if MULTIPLIES and kind.size == 16:

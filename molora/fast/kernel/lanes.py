@@ -18,7 +18,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, exponential, rounded
+from molora.fast.kernel.instructions import Kind, exponential, in_all, rounded
 from molora.fast.kernel.keeping import REORDERS
 
 Floats = NDArray[np.float32]
@@ -108,9 +108,7 @@ def spread(typing_context: Any, value: Any) -> Any:
     """The same float32 in all of them."""
 
     def one(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        nothing = ir.Constant(_KIND.floats, ir.Undefined)
-        first = builder.insert_element(nothing, args[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, nothing, _KIND.each(0))
+        return in_all(builder, args[0], _KIND.floats)
 
     return lanes_type(types.float32), one
 

@@ -13,7 +13,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind
+from molora.fast.kernel.instructions import Kind, in_all
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
 from molora.fast.kernel.numbers import float_array
@@ -38,12 +38,6 @@ def _both(builder: Any, one: Any, other: Any) -> Any:
     return builder.add(*(builder.shuffle_vector(product, nothing, places) for places in every))
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    nothing = ir.Constant(_KIND.words, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, nothing, _KIND.each(0))
-
-
 @intrinsic
 def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: Any) -> Any:
     """Lanes: the first number and, of W rows, the levels of one block times 32 of x."""
@@ -53,7 +47,8 @@ def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: 
         words, at, x, x_at, first = args
         index, word = ir.IntType(64), ir.IntType(32)
         zero = _KIND.each(0)
-        sums = [_spread(builder, first), zero, zero, zero]  # for each place in a word its own, as it lies there
+        # for each place in a word a sum of its own, of levels as they lie there
+        sums = [in_all(builder, first, _KIND.words), zero, zero, zero]
         for number in range(LEVELS_BLOCK // 8):
             here = builder.add(at, ir.Constant(index, number * LANES))
             whole = builder.load(pointer_to(context, builder, words_kind, (words, here), _KIND.words), align=4)
@@ -65,7 +60,7 @@ def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: 
                 )
                 here = builder.add(x_at, ir.Constant(index, number * 8 + place * 2))
                 pair = builder.load(pointer_to(context, builder, x_kind, (x, here), word), align=2)
-                each = builder.bitcast(_spread(builder, pair), _SHORTS)
+                each = builder.bitcast(in_all(builder, pair, _KIND.words), _SHORTS)
                 sums[place] = builder.add(sums[place], _both(builder, builder.bitcast(part, _SHORTS), each))
         low, high = (builder.ashr(sums[place], _KIND.each(4 * place)) for place in (1, 2))
         total = builder.add(builder.add(sums[0], sums[3]), builder.add(low, high))

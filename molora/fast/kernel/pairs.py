@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats
+from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats, in_all
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type, pointer_to
 
@@ -78,11 +78,8 @@ def spread_pair(typing_context: Any, array: Any, at: Any) -> Any:
     """The two at a place, in all of them."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        value = builder.load(pointer_to(context, builder, signature.args[0], args, word), align=2)
-        nothing = ir.Constant(_KIND.words, ir.Undefined)
-        first = builder.insert_element(nothing, value, ir.Constant(word, 0))
-        return builder.shuffle_vector(first, nothing, _KIND.each(0))
+        value = builder.load(pointer_to(context, builder, signature.args[0], args, ir.IntType(32)), align=2)
+        return in_all(builder, value, _KIND.words)
 
     return _pairs(array, types.intp), of
 
