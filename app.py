@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import gc
-import io
 import os
 import sys
 from pathlib import Path
@@ -13,8 +11,6 @@ from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     gc.disable()  # imports make objects by the million, all to stay: looking for garbage takes a sixth of the start
-    if sys.version_info < (3, 12):  # Gradio looks through its own sources, and to find their lines takes this a second
-        ast._splitlines_no_ff = lambda source: io.StringIO(source, newline="").readlines()  # type: ignore[attr-defined]
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is imported
 
 import gradio as gr
