@@ -39,7 +39,9 @@ class EngineInfo:
     prompt_dtype: str | None = None
     """Of the products of a prompt, where it is not `dtype`"""
     decodes_in_4bit: bool = False
-    """Whether the answer's tokens read the base in the 4 bits that its file has, activations in bfloat16"""
+    """Whether the answer's tokens read the base in the 4 bits that its file has, activations in 16"""
+    prompts_in_4bit: bool = False
+    """Whether a prompt's tokens do, too"""
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -53,6 +55,8 @@ class EngineInfo:
     @property
     def precision(self) -> str:
         """Of the base, as people call it; of decode too where it differs."""
+        if self.prompts_in_4bit:
+            return "4 bits"
         return f"{self.weights}, decode in 4 bits" if self.decodes_in_4bit else self.weights
 
     @property
@@ -92,6 +96,7 @@ def engine_info(
         num_shared_experts=num_shared_experts,
         prompt_dtype=_name(prompts) if (prompts := fast.prompt_dtype(network)) != network.dtype else None,
         decodes_in_4bit=fast.packs(network),
+        prompts_in_4bit=fast.packs_prompts(network),
     )
 
 

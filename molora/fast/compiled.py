@@ -5,7 +5,6 @@ Axes: see `kernel`; L layers, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -16,154 +15,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from molora.edits import Masks
-from molora.fast.adapter import Experts, Picked, numbers
+from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, adapted, all_turned, attended, best, gated, mixed, normed, turned
+from molora.fast.kernel import BLOCK, all_turned, attended, best, gated, normed, turned
 from molora.fast.kernel.lanes import LANES
-from molora.fast.levels import WORTH, CompiledLevels, TorchLevels
+from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears
 from molora.fast.picks import Picks
-from molora.fast.plan import Plan, masks_array
-from molora.fast.product import Packed
-from molora.fast.site import Site
+from molora.fast.plan import Plan
 from molora.fast.step import Layer, Step
 from molora.fast.step import normed as norm_of
 from molora.fast.threads import threads
 from molora.likeliest import CANDIDATES
 
-_NO_WORDS = np.empty((0, 0), np.int32)
-_NO_ROWS = np.empty((0, 0), np.float32)
-_NO_EXPERTS = (
-    np.empty((0, 0, 0), np.uint16),
-    np.empty((0, 0), np.float32),
-    np.empty((0, 0, 0, 0), np.uint16),
-    np.empty((0, 0, 0, 0), np.uint16),
-    1.0,
-)
-"""Routers, their bias, A, B and scaling; see `kernel.token.adapted`"""
-
-
 _WORTH = 128
 """Tokens to attend to that take a thread longer than to wake; to take them through experts, a few do"""
-
-
-class _Input:
-    """What linears read, [1, I]: float32 for adapters, bfloat16 for packed products."""
-
-    def __init__(self, floats: Tensor, halves: Tensor) -> None:
-        self.floats, self.halves = floats, halves
-        self.at, self.halves_at = floats.data_ptr(), halves.data_ptr()
-
-    @classmethod
-    def room(cls, size: int) -> _Input:
-        return cls(torch.empty(1, size), torch.empty(1, size, dtype=torch.bfloat16))
-
-
-class _Linears:
-    """Linears that read the same input: the base's packed product, and what their adapters add."""
-
-    def __init__(self, site: Site, packed: Packed) -> None:
-        self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
-        levels = packed.levels
-        self._words = levels.words if isinstance(levels, CompiledLevels) else _NO_WORDS
-        self._halves = levels.halves if isinstance(levels, TorchLevels) else None
-        self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
-        no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
-        self._lora = site.lora.arrays if site.lora else no_lora
-        a, b, _ = self._lora
-        self._no_lora = a[:0], b[:0], no_lora[2]  # of the same types, so that nothing is compiled for an edit
-        self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
-        self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
-        self._unedited = unedited(self.routers, self.sizes[0])
-        self._packed_bytes = packed.nbytes
-
-    def _parts(self) -> int:
-        """torch shares its own products between threads; what is left to do besides is not worth waking one."""
-        return threads() if self._words.size >= WORTH else 1
-
-    @property
-    def nbytes(self) -> int:
-        """What one token reads: of experts those that are picked."""
-        router, bias, a, b, _ = self._experts
-        experts = (a.nbytes + b.nbytes) * self.sizes[1] // self.sizes[0] if self.routers else 0
-        return self._packed_bytes + sum(one.nbytes for one in self._lora[:2]) + router.nbytes + bias.nbytes + experts
-
-    def __call__(
-        self, x: _Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
-    ) -> None:
-        """x -> y [P*O] at its address, or added `onto` what is there; rows [P, E+2K] take what routers decide."""
-        base = self._halves and self._halves(x.halves)  # [1, P*O]
-        adapter = self._lora if lora else self._no_lora
-        edit = self._unedited if masks is None else masks
-        adapted(
-            x.at,
-            self._words,
-            0 if base is None else base.data_ptr(),
-            y_at,
-            onto,
-            self._bias,
-            adapter,
-            self._experts,
-            edit,
-            rows,
-            self._parts(),
-        )
 
 
 class _Layer(NamedTuple):
     """What one decoder layer is made of; norms are their weight and epsilon."""
 
     norm: tuple[NDArray[np.float32], float]
-    qkv: _Linears
-    out: _Linears
+    qkv: Linears
+    out: Linears
     mlp_norm: tuple[NDArray[np.float32], float]
-    gate_up: _Linears
-    down: _Linears
-
-
-class CompiledExperts(Experts):
-    """The same as `Experts`; of a prompt's tokens, too, each goes through the experts alone that are picked for it."""
-
-    def add_many(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Any) -> None:
-        if not isinstance(seen, Picks):
-            return super().add_many(x, parts, masks, seen)
-        return self._mix(x, parts, masks, seen, gates=False)
-
-    def gate_many(self, x: Tensor, gate: Tensor, up: Tensor, masks: Masks | None, seen: Any) -> Tensor:
-        if not isinstance(seen, Picks):
-            return super().gate_many(x, gate, up, masks, seen)
-        self._mix(x, (gate, up), masks, seen, gates=True)
-        return gate
-
-    def _mix(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Picks, *, gates: bool) -> None:
-        places = np.array([part.data_ptr() for part in parts])
-        edit = self._unedited if masks is None else masks_array(masks)
-        like, rows = numbers(parts[0]), seen.next(len(parts))
-        mixed(numbers(x), places, like, self._arrays, edit, rows, gates, threads())
-
-    @cached_property
-    def _arrays(self) -> Any:
-        router, bias, a, b, scaling = self.arrays
-        if self._r % 2:  # pairs of ranks need an even number
-            b = self._b.float().numpy().reshape(b.shape)
-        return router, bias, a, b, scaling
-
-    @cached_property
-    def _unedited(self) -> NDArray[np.float32]:
-        return unedited(*self.sizes[:2])
-
-
-def unedited(routers: int, experts: int) -> NDArray[np.float32]:
-    """Masks [P, 4, E] that change nothing."""
-    masks = np.zeros((routers, 4, experts), np.float32)
-    masks[:, [1, 3]] = 1  # all kept, at their own sharpness
-    return masks
+    gate_up: Linears
+    down: Linears
 
 
 class CompiledStep(Step):
     """The same as `Step`, to whose way it keeps for prompts, but for their experts, and for single tokens where a
     weight turns out to have more than 4 bits or a head is not of whole registers."""
 
+    _site = CompiledSite
     _experts = CompiledExperts
     _warming = False
 
@@ -209,7 +92,7 @@ class CompiledStep(Step):
     def nbytes(self) -> int:
         if self._compiled is None:
             return super().nbytes
-        linears = (one for layer in self._compiled for one in layer if isinstance(one, _Linears))
+        linears = (one for layer in self._compiled for one in layer if isinstance(one, Linears))
         return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in linears)
 
     def _seen(self, tokens: int) -> Any:
@@ -228,9 +111,9 @@ class CompiledStep(Step):
         x = self._embedding[token]  # [1, I]
         x_at = x.data_ptr()
         cos, sin = (one.numpy()[0] for one in self._angles(x, torch.tensor([cache.get_seq_length()])))  # [D]
-        read, inner = _Input.room(x.shape[1]), _Input.room(layers[0].down.width)
+        read, inner = Input.room(x.shape[1]), Input.room(layers[0].down.width)
         states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
-        query, found = torch.empty(heads, size), _Input.room(heads * size)
+        query, found = torch.empty(heads, size), Input.room(heads * size)
         states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
         picks = self._seen(1)
         for number, (layer, kept) in enumerate(zip(layers, cache.layers, strict=True)):
@@ -267,11 +150,11 @@ class CompiledStep(Step):
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None or self._ready is None:
             return super().attend(query, keys, values, mask)
-        found = _Input.room(query.numel())
+        found = Input.room(query.numel())
         self._attend_to(query, keys, values, found)
         return found.floats
 
-    def _attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: _Input) -> None:
+    def _attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: Input) -> None:
         """Keys and values are views of a buffer, see `GrowingLayer`."""
         _, groups, total, size = keys.shape
         shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
@@ -289,7 +172,7 @@ class CompiledStep(Step):
 def _compiled(layer: Layer) -> _Layer | None:
     """None if one of its products is not packed."""
     sites = [layer.qkv, layer.out, layer.gate_up, layer.down]
-    linears = [_Linears(site, packed) for site in sites if (packed := site.base.packed) is not None]
+    linears = [made for site in sites if isinstance(site, CompiledSite) and (made := site.compiled) is not None]
     if len(linears) < len(sites):
         return None
     qkv, out, gate_up, down = linears

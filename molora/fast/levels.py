@@ -70,7 +70,7 @@ class CompiledLevels:
     """As compiled code takes them."""
 
     few = 32
-    """64 take it nearly as long."""
+    """64 take it nearly as long; where more than the base's product is compiled, all go through `kernel.panels`."""
 
     def __init__(self, words: Tensor) -> None:
         """words: int32 [O / W, G, 5, W]."""

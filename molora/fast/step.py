@@ -38,6 +38,7 @@ class Layer(NamedTuple):
 class Step:
     """The weights of the lean pass. They are those of the model where no copy is faster, so do not change the model."""
 
+    _site: type[Site] = Site
     _experts: type[Experts] = Experts
 
     def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
@@ -54,11 +55,11 @@ class Step:
         self.layers = [
             Layer(
                 layer.input_layernorm,
-                Site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], *how),
-                Site([layer.self_attn.o_proj], *how),
+                self._site([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj], *how),
+                self._site([layer.self_attn.o_proj], *how),
                 layer.post_attention_layernorm,
-                Site([layer.mlp.gate_proj, layer.mlp.up_proj], *how, apart=True),
-                Site([layer.mlp.down_proj], *how),
+                self._site([layer.mlp.gate_proj, layer.mlp.up_proj], *how, apart=True),
+                self._site([layer.mlp.down_proj], *how),
             )
             for layer in body.layers
         ]
@@ -130,7 +131,7 @@ class Step:
         seen = self._seen(count)
         for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, among)
+            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, among, seen)
             inner = layer.gate_up.gated(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
             x = x + layer.down.many(inner, masks[1], plan.mlp, seen)[0]
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
@@ -153,13 +154,14 @@ class Step:
         kept: GrowingLayer,
         lora: bool,
         among: Among | None,
+        seen: Any,
     ) -> Tensor:
-        states = _whole(layer.qkv.many(x, None, lora, [])).view(len(x), -1, self._size)  # [N, H+2G, D]
+        states = _whole(layer.qkv.many(x, None, lora, seen)).view(len(x), -1, self._size)  # [N, H+2G, D]
         dtype, places, sees = (self._dtype, None, None) if among is None else (x.dtype, among.places, among.seen)
         query = self._turn_many(states, turn, kept, dtype, places)  # [H, N, D]
         keys, values = (kept.keys, kept.values) if places is None else kept.buffer  # [1, G, T, D]
         y = attention_of_many(query, keys[0], values[0], self._dtype, sees)  # [H, N, D]
-        return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, [])[0]
+        return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, seen)[0]
 
     def _turn_many(
         self,

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
+from molora.fast.levels import CompiledLevels, fastest
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
@@ -34,8 +35,8 @@ def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
     The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 16 bits of the
-    largest in a block; to bfloat16 those of prompts, too, where the CPU multiplies it itself. Without this all is read
-    in float32.
+    largest in a block. Prompts are read in bfloat16 where the CPU multiplies it itself, in 4 bits where compiled code
+    does it, else in float32. Without this all is read in float32.
     """
     _packed.add(model)
 
@@ -52,6 +53,11 @@ def packs(model: Any) -> bool:
             for linear in linears
         )
     )
+
+
+def packs_prompts(model: Any) -> bool:
+    """Whether many tokens at once are, too."""
+    return fastest() is CompiledLevels and packs(model)
 
 
 def prompt_dtype(model: Any) -> torch.dtype:

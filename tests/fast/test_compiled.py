@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molora import fast
 from molora.edits import RoutingEdit
-from molora.fast import compiled
+from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
 from molora.fast.levels import TorchLevels
 from molora.fast.plan import Plan
@@ -95,8 +95,9 @@ def test_edits_agree_with_torch(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "base alone", "plain lora"])
 @torch.inference_mode()
-def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str) -> None:
+def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After one layer, with forced picks: rounding moves others, and one that moves counts for more than all else."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
     step_of(model)
     grid = grid_of(model)
@@ -114,7 +115,8 @@ def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str) ->
     assert (given - exact).abs().mean() <= (plain - exact).abs().mean()
 
 
-COMPILED = ("adapted", "attended", "gated", "mixed", "normed", "turned")
+COMPILED = [(compiled, name) for name in ("attended", "gated", "normed", "turned")]
+COMPILED += [(linears, name) for name in ("adapted", "all_adapted", "mixed")]
 
 
 def test_passes_made_while_it_warms_up_take_torchs_way_and_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +136,8 @@ def test_passes_made_while_it_warms_up_take_torchs_way_and_do_not_wait(monkeypat
 
         return call
 
-    for name in COMPILED:
-        monkeypatch.setattr(compiled, name, watched(getattr(compiled, name)))
+    for module, name in COMPILED:
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
     step.warm_up()
     for given, expected in zip(found, read(fast.Step(model, True), plan, 3), strict=True):
         assert torch.equal(given, expected)
@@ -149,14 +151,14 @@ def test_after_warming_up_nothing_is_left_to_compile(kind: str, monkeypatch: pyt
 
     def watched(name: str, function: Any) -> Any:
         def call(*args: Any) -> None:
-            alone = args[-1] == 1 if name in ("attended", "mixed") else None
+            alone = args[-1] == 1 if name in ("adapted", "all_adapted", "attended", "mixed") else None
             kinds.add((name, *map(numba.typeof, args), alone))
             function(*args)
 
         return call
 
-    for name in COMPILED:
-        monkeypatch.setattr(compiled, name, watched(name, getattr(compiled, name)))
+    for module, name in COMPILED:
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     step = CompiledStep(model, True)
     step.warm_up()
     known = kinds.copy()

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from molora.config import LoraConfig
 from molora.edits import Masks
-from molora.fast import compiled, kernel
+from molora.fast import kernel
+from molora.fast import linears as module
 from molora.fast.adapter import Experts, Picked, PlainLora
-from molora.fast.compiled import CompiledExperts
+from molora.fast.kernel.lanes import LANES
 from molora.fast.levels import CompiledLevels
+from molora.fast.linears import CompiledExperts, CompiledSite
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
 from molora.layers import MoloraLinear
@@ -61,6 +63,12 @@ def some_masks(count: int) -> Masks:
 
 
 NO_WORDS = np.empty((0, 0), np.int32)
+NO_EXPERTS = (
+    np.empty((0, 0, 0), np.uint16),
+    np.empty((0, 0), np.float32),
+    *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
+    1.0,
+)
 
 
 def adapted(
@@ -77,19 +85,13 @@ def adapted(
 ) -> Any:
     """What the compiled function makes of it: y, and the routers' rows [P, E+2K]."""
     p, e, k = experts.sizes if experts else (0, 0, 0)
-    nothing = (
-        np.empty((0, 0, 0), np.uint16),
-        np.empty((0, 0), np.float32),
-        *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
-        1.0,
-    )
     none = np.empty((0, x.shape[1]), np.uint16), np.empty((0, y.shape[1]), np.uint16), np.zeros(1, np.int64)
     given = lora.arrays if lora else none
     masks = masks or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     bias = np.arange(y.shape[1], dtype=np.float32)
     rows = np.empty((p, e + 2 * k), np.float32)
-    arrays = experts.arrays if experts else nothing
+    arrays = experts.arrays if experts else NO_EXPERTS
     places = x.data_ptr(), words, base.data_ptr(), y.data_ptr()
     kernel.adapted(*places, onto, bias, given, arrays, array, rows, parts)
     return y, rows
@@ -152,7 +154,7 @@ def test_experts_of_many_tokens_agree_with_torch(
     parts: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiled, "threads", lambda: parts)
+    monkeypatch.setattr(module, "threads", lambda: parts)
     made = linears(count, rank, top_k, coarse=coarse)
     if edited:
         made[0].lora_A.data[rank : 2 * rank] = torch.inf  # those of an expert that the edit switches off
@@ -206,6 +208,70 @@ def test_the_base_is_multiplied_on_the_way(plain: bool, onto: bool, parts: int) 
     none = torch.empty(0, dtype=torch.bfloat16)
     given, _ = adapted(x, none, y, onto=onto, words=levels.words, parts=parts, **adapters)
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+
+
+def packable(count: int, width: int, **shape: Any) -> list[MoloraLinear]:
+    """Adapters on bases of 16 levels a block."""
+    made = linears(count, size=64, **shape)
+    for linear in made:
+        levels = torch.randint(-8, 8, (width, 2, 32)).float()
+        levels[:, :, :2] = torch.tensor([-8.0, 7.0])  # or they could be told otherwise
+        scales, centres = (each.bfloat16().float() for each in (torch.rand(width, 2, 1), torch.randn(width, 2, 1)))
+        linear.base_layer.weight.data = (levels * scales + centres).flatten(1)
+    return made
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 4, 21])
+@pytest.mark.parametrize("kind", ["experts", "edited", "one router", "lora", "lora off", "base"])
+@torch.inference_mode()
+def test_many_tokens_go_through_4_bits_and_adapters_at_once(
+    kind: str, tokens: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "threads", lambda: threads)
+    monkeypatch.setattr(module, "WORTH", 1)
+    count, experts = 1 if kind == "one router" else 2, 1 if kind.startswith("lora") else E
+    made: Any = packable(count, O, rank=4, top_k=2, experts=experts, coarse=True)
+    if kind == "edited":
+        made[0].lora_A.data[4:8] = torch.inf  # those of an expert that the edit switches off
+    masks = some_masks(count) if kind == "edited" else None
+    given = [linear.base_layer for linear in made] if kind == "base" else made
+    site, x = CompiledSite(given, True, FLOAT, CompiledExperts, apart=True), torch.randn(tokens, 64)
+    parts = [linear.base_layer(x) for linear in made]  # in float32
+    sizes = [site.experts.sizes] if site.experts else []
+    picked: list[Picked] = []
+    if site.experts:
+        Experts(made).add_many(x, parts, masks, picked)
+    elif kind == "lora":
+        parts = list(PlainLora(made).add(x, torch.cat(parts, dim=1)).split(O, dim=1))
+
+    seen = picks(sizes, tokens)
+    (y,) = site.many(x, masks, kind != "lora off", seen)
+    torch.testing.assert_close(y, torch.cat(parts, dim=1), rtol=2e-3, atol=2e-2)
+    if count == 2:
+        expected = torch.nn.functional.silu(parts[0]) * parts[1]
+        gated = site.gated(x, masks, kind != "lora off", picks(sizes, tokens))
+        torch.testing.assert_close(gated, expected, rtol=4e-3, atol=1e-1)
+    for one, other in zip(seen.all(), picked, strict=True):
+        assert_equal(one.logits, other.logits)
+        assert_equal(one.weights, other.weights)
+        assert one.expert_ids.tolist() == other.expert_ids.tolist()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@torch.inference_mode()
+def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
+    width = groups * LANES
+    levels, scales, centres = torch.randint(0, 16, (width, 2, 32)), torch.rand(width, 2), torch.randn(width, 2)
+    x, y, first = torch.randn(6, 64), torch.full((7, width), torch.nan), np.array([0, width])
+    none = np.empty((0, 64), np.uint16), np.empty((0, width), np.uint16), np.zeros(1, np.int64)
+    words = CompiledLevels.pack(levels.float(), scales, centres).words
+    rows = np.empty((6, 0, 0), np.float32)
+    bias, masks = np.ones(width, np.float32), np.empty((0, 4, 0), np.float32)
+    kernel.all_adapted(x.numpy(), words, y.data_ptr(), first, bias, none, NO_EXPERTS, masks, rows, False, 1)
+    weight = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
+    torch.testing.assert_close(y[:6], x @ weight.flatten(1).T + 1, rtol=1e-3, atol=1e-2)
+    assert y[6].isnan().all(), "nothing else is written"
 
 
 def test_an_expert_without_weight_adds_nothing_even_where_it_overflows() -> None:

@@ -98,11 +98,14 @@ def test_four_bits_are_left_where_the_kernel_has_no_vector_instructions(
         assert torch.equal(product([linear], True).multiply(x), linear(x))
 
 
-def test_people_are_told_of_the_four_bits() -> None:
+def test_people_are_told_of_the_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = packable_model()
     given: dict[str, Any] = {"model": "m", "base": "b", "adapter_sha256": "", "quantization": "none", "device": "cpu"}
     assert engine_info(model, grid=grid_of(model), **given).precision == "float32"
     fast.allow_packing(model)
+    info = engine_info(model, grid=grid_of(model), **given)
+    assert info.precision == "4 bits", "throughout, in compiled code"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     info = engine_info(model, grid=grid_of(model), **given)
     assert info.precision in ("float32, decode in 4 bits", "bfloat16, decode in 4 bits"), "as the CPU is"
     trace = Engine(model, TOKENIZER, info).trace_text("a")
@@ -124,6 +127,7 @@ def test_a_packed_step_reads_five_bits_a_weight() -> None:
 @pytest.mark.parametrize("native", [False, True])
 def test_a_prompt_is_read_in_bfloat16_where_the_cpu_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     model = packable_model()
     plain = plain_reading_of(model)
     fast.allow_packing(model)

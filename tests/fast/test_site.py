@@ -31,9 +31,13 @@ def inputs(tokens: int) -> Tensor:
     return torch.randn(tokens, 64, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
 @pytest.mark.parametrize("dtype", [FLOAT, HALF])
 @torch.inference_mode()
-def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(dtype: torch.dtype) -> None:
+def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(
+    dtype: torch.dtype, capability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     linears = gate_up(packable_model(wrapped=False))
     most = fastest().few
     site, x = Site(linears, True, dtype, Experts, apart=True), inputs(most + 1)

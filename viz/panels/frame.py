@@ -36,7 +36,11 @@ def _head(info: EngineInfo, reason: str | None) -> str:
     else:
         layers = tn("{n} layer", "{n} layers", info.num_layers)
     experts = t("{experts} experts, top-{k}", experts=info.num_experts, k=info.top_k)
-    precision = t("{weights}, decode in 4 bits", weights=info.weights) if info.decodes_in_4bit else info.precision
+    precision = info.precision
+    if info.prompts_in_4bit:
+        precision = t("4 bits")
+    elif info.decodes_in_4bit:
+        precision = t("{weights}, decode in 4 bits", weights=info.weights)
     chips = [info.model, precision, info.device, experts]
     if info.num_shared_experts:
         chips.append(t("{count} shared, always on", count=info.num_shared_experts))

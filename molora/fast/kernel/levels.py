@@ -5,37 +5,34 @@ Axes: G blocks of 32 weights along I, W rows of a weight side by side: `LANES`.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from molora.fast.kernel.instructions import Kind, in_all
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import REORDERS, inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
 from molora.fast.kernel.numbers import float_array
+from molora.fast.kernel.pairs import PAIRED, both
 
 LEVELS_BLOCK = 32
 WORDS = 5
 """Of one row and block: four of 8 levels each, and one with scale and centre, both bfloat16"""
 
-_LARGEST = 32767
-_SMALLEST = np.float32(1e-33)
+_LARGEST = 32767.0
+_SMALLEST = 1e-33
 """What a block must reach not to count as zeros: what the inputs of one far below are multiplied by is infinite"""
 _KIND = Kind.of(LANES)
-_SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
-_WIDE = ir.VectorType(ir.IntType(32), 2 * LANES)
-
-
-def _both(builder: Any, one: Any, other: Any) -> Any:
-    """Of each two 16 bits side by side the products' sum; a single instruction, as x86 has it."""
-    product = builder.mul(builder.sext(one, _WIDE), builder.sext(other, _WIDE))
-    nothing = ir.Constant(_WIDE, ir.Undefined)
-    every = [ir.Constant(_KIND.words, list(range(first, 2 * LANES, 2))) for first in (0, 1)]
-    return builder.add(*(builder.shuffle_vector(product, nothing, places) for places in every))
+_SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
+_EIGHT = Kind.of(8)
+_AS_LEVELS = ir.Constant(_EIGHT.words, [0, 4, 1, 5, 2, 6, 3, 7])
+"""Beside each of the first four the one that is four places on, as levels lie in the words"""
 
 
 @intrinsic
@@ -60,8 +57,8 @@ def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: 
                 )
                 here = builder.add(x_at, ir.Constant(index, number * 8 + place * 2))
                 pair = builder.load(pointer_to(context, builder, x_kind, (x, here), word), align=2)
-                each = builder.bitcast(in_all(builder, pair, _KIND.words), _SHORTS)
-                sums[place] = builder.add(sums[place], _both(builder, builder.bitcast(part, _SHORTS), each))
+                each = in_all(builder, pair, _KIND.words)
+                sums[place] = builder.add(sums[place], both(builder, part, each))
         low, high = (builder.ashr(sums[place], _KIND.each(4 * place)) for place in (1, 2))
         total = builder.add(builder.add(sums[0], sums[3]), builder.add(low, high))
         return builder.sitofp(total, _KIND.floats)
@@ -70,7 +67,7 @@ def _summed(typing_context: Any, words: Any, at: Any, x: Any, x_at: Any, first: 
 
 
 @intrinsic
-def _halves(typing_context: Any, words: Any, at: Any) -> Any:
+def halves_of(typing_context: Any, words: Any, at: Any) -> Any:
     """Lanes: the lower and the upper bfloat16 of each word."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -81,23 +78,53 @@ def _halves(typing_context: Any, words: Any, at: Any) -> Any:
     return types.UniTuple(lanes_type, 2)(words, types.intp), of
 
 
+@intrinsic
+def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
+    """One block of x to whole numbers: the step between two, the sum of x and that of the whole numbers."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x_kind, _, whole_kind = signature.args
+        x, at, whole = args
+
+        def of_all(name: str, operands: Any, result: Any, vector: str) -> Any:
+            kind = ir.FunctionType(result, [one.type for one in operands])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v8{vector}")
+            return builder.call(function, operands, fastmath=REORDERS if result == single else ())
+
+        single, word, index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+        places = [builder.add(at, ir.Constant(index, first)) for first in range(0, LEVELS_BLOCK, 8)]
+        parts = [
+            builder.load(pointer_to(context, builder, x_kind, (x, place), _EIGHT.floats), align=4) for place in places
+        ]
+        sizes = [of_all("fabs", [part], _EIGHT.floats, "f32") for part in parts]
+        most = reduce(lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), sizes)
+        largest = of_all("vector.reduce.fmax", [most], single, "f32")
+        every = reduce(builder.fadd, parts)
+        total = of_all("vector.reduce.fadd", [ir.Constant(single, 0.0), every], single, "f32")
+        inverse = builder.fdiv(ir.Constant(single, _LARGEST), largest)
+        counts = builder.fcmp_ordered(">", largest, ir.Constant(single, _SMALLEST))
+        inverse = in_all(builder, builder.select(counts, inverse, ir.Constant(single, 0.0)), _EIGHT.floats)
+        numbers = []
+        for part, place in zip(parts, places, strict=True):
+            above = builder.fadd(builder.fmul(part, inverse), _EIGHT.each(_LARGEST + 1.5))  # whole parts are cut off
+            number = builder.sub(builder.fptosi(above, _EIGHT.words), _EIGHT.each(int(_LARGEST) + 1))
+            numbers.append(number)
+            halves = builder.trunc(number, _EIGHT.halves)
+            halves = builder.shuffle_vector(halves, ir.Constant(_EIGHT.halves, ir.Undefined), _AS_LEVELS)
+            builder.store(halves, pointer_to(context, builder, whole_kind, (whole, place), _EIGHT.halves), align=2)
+        whole_total = of_all("vector.reduce.add", [reduce(builder.add, numbers)], word, "i32")
+        step = builder.fdiv(largest, ir.Constant(single, _LARGEST))
+        return context.make_tuple(builder, signature.return_type, [step, total, whole_total])
+
+    return types.Tuple((types.float32, types.float32, types.int32))(x, types.intp, whole), of
+
+
 @inner
 def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
-    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G]; sums [2, G], of x and of `whole`. Of 8
-    whole numbers each of the first four has the one beside it that is four places on, as levels lie in the words."""
+    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G], those of 8 in the order `_AS_LEVELS`;
+    sums [2, G], of x and of `whole`."""
     for g in range(steps.shape[0]):
-        largest, total, whole_total = np.float32(0), np.float32(0), np.int32(0)
-        block = slice(g * LEVELS_BLOCK, (g + 1) * LEVELS_BLOCK)
-        some, to = x[block], whole[block]
-        for i in range(LEVELS_BLOCK):
-            largest = max(largest, abs(some[i]))
-            total += some[i]
-        inverse = np.float32(_LARGEST) / largest if largest > _SMALLEST else np.float32(0)
-        for i in range(LEVELS_BLOCK):
-            number = np.int32(some[i] * inverse + np.float32(_LARGEST + 1.5)) - np.int32(_LARGEST + 1)
-            to[i & ~7 | i % 4 * 2 | i // 4 % 2] = number
-            whole_total += number
-        steps[g], sums[0, g], sums[1, g] = largest / np.float32(_LARGEST), total, whole_total
+        steps[g], sums[0, g], sums[1, g] = _quantized(x, g * LEVELS_BLOCK, whole)
 
 
 @inner
@@ -106,7 +133,7 @@ def row_of(words: NDArray[np.int32], whole: NDArray[np.int16], steps: Floats, su
     row = spread(np.float32(0))
     for g in range(steps.shape[0]):
         at = g * WORDS * LANES
-        scale, centre = _halves(words, at + (WORDS - 1) * LANES)
+        scale, centre = halves_of(words, at + (WORDS - 1) * LANES)
         levels = _summed(words, at, whole, g * LEVELS_BLOCK, np.int32(-8) * np.int32(sums[1, g]))
         row += scale * spread(steps[g]) * levels + centre * spread(sums[0, g])
     return row

@@ -1,6 +1,7 @@
-"""Pairs of bfloat16 side by side: a CPU that multiplies bfloat16 adds two products to a float32 at once.
+"""Pairs of 16 bits side by side: a CPU that multiplies such pairs adds two products at once.
 
-What it cannot do itself is done in float32, to the same result but for the order of the sums.
+They are bfloat16, whose products go to a float32, or whole numbers, whose products go to one of 32 bits. What a CPU
+cannot do with bfloat16 itself is done in float32, to the same result but for the order of the sums.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type, pointer_to
 
 PAIRED = 2 * LANES
-"""How many bfloat16 lie side by side"""
+"""How many 16 bits lie side by side"""
 
 _KIND = Kind.of(LANES)
 _BFLOATS = bfloats(PAIRED)
+_SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
+_WIDE = ir.VectorType(ir.IntType(32), PAIRED)
 
 
 class _Pairs(types.Type):
@@ -34,17 +37,17 @@ class _PairsModel(models.PrimitiveModel):
         super().__init__(manager, kind, _KIND.words)
 
 
-_pairs = _Pairs()
+words_type = _Pairs()
 
 
 @intrinsic
 def load_pairs(typing_context: Any, array: Any, at: Any) -> Any:
-    """Those of an array of bfloat16 from a place on."""
+    """Those of an array from a place on."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(pointer_to(context, builder, signature.args[0], args, _KIND.words), align=2)
 
-    return _pairs(array, types.intp), of
+    return words_type(array, types.intp), of
 
 
 @intrinsic
@@ -70,7 +73,7 @@ def braided(typing_context: Any, one: Any, other: Any, at: Any) -> Any:
         )
         return builder.or_(low, builder.shl(high, _KIND.each(16)))
 
-    return _pairs(one, other, types.intp), of
+    return words_type(one, other, types.intp), of
 
 
 @intrinsic
@@ -81,7 +84,7 @@ def spread_pair(typing_context: Any, array: Any, at: Any) -> Any:
         value = builder.load(pointer_to(context, builder, signature.args[0], args, ir.IntType(32)), align=2)
         return in_all(builder, value, _KIND.words)
 
-    return _pairs(array, types.intp), of
+    return words_type(array, types.intp), of
 
 
 @intrinsic
@@ -103,4 +106,12 @@ def dot(typing_context: Any, lanes: Any, one: Any, other: Any) -> Any:
             result = builder.fadd(result, builder.fmul(*floats, flags=REORDERS), flags=REORDERS)
         return result
 
-    return lanes_type(lanes, _pairs, _pairs), multiplied if MULTIPLIES else widened
+    return lanes_type(lanes, words_type, words_type), multiplied if MULTIPLIES else widened
+
+
+def both(builder: Any, one: Any, other: Any) -> Any:
+    """Instructions for both products of each pair of whole numbers, added; x86 has one for it."""
+    product = builder.mul(*(builder.sext(builder.bitcast(pairs, _SHORTS), _WIDE) for pairs in (one, other)))
+    nothing = ir.Constant(_WIDE, ir.Undefined)
+    every = [ir.Constant(_KIND.words, list(range(first, PAIRED, 2))) for first in (0, 1)]
+    return builder.add(*(builder.shuffle_vector(product, nothing, places) for places in every))

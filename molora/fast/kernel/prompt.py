@@ -45,7 +45,7 @@ def _by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64],
 
 
 @inner
-def _route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
+def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
     """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
     count, last = bias.shape[0], len(x) - 1
     weight, top_k = laid_down(router, down_room(x, router, count), x), (rows.shape[1] - count) // 2
@@ -59,7 +59,7 @@ def _route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats)
 
 
 @inner
-def _into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> None:
+def go_into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> None:
     """h [N, K*R]: what each token's experts make of it, with their weights on it. Tokens that share an expert, a [E, R,
     I], go into it two by two."""
     count, rank = a.shape[0], a.shape[1]
@@ -110,7 +110,7 @@ def _add(y: Narrow, h: Narrow, ids: Floats, b: Narrow) -> None:
 
 
 @inner
-def _gate(y: Narrow, by: Narrow) -> None:
+def gate(y: Narrow, by: Narrow) -> None:
     """y [N, O] = silu(y) * by."""
     for n in range(len(y)):
         for o in range(0, y.shape[1], LANES):
@@ -140,9 +140,9 @@ def mixed(
         read, picked = x[own], rows[own]
         ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read), top_k * rank), like, b)
         for p in range(routers):
-            _route(read, router[p], bias[p], masks[p], picked[:, p])
-            _into(read, a[p], scaling, picked[:, p], h[p])
+            route(read, router[p], bias[p], masks[p], picked[:, p])
+            go_into(read, a[p], scaling, picked[:, p], h[p])
         for p in range(routers):
             _add(narrow_array(y_at[p], size, like)[own], h[p], ids[:, p], b[p])
         if gates:
-            _gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own])
+            gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own])
