@@ -139,17 +139,35 @@ def _four(
 
 
 @inner
-def _put(y: Floats, places: Any, low: Any, high: Any, bank: Floats, h: Floats, ids: Floats, n: int, rank: int) -> None:
-    """Two registers of token n into y, at two places, with what h [N, K*R] adds to them through the rows of the experts
-    that are picked, ids [N, K]."""
+def _raised(four: Any, tokens: tuple[int, int, int, int], bank: Floats, h: Floats, ids: Floats, rank: int) -> Any:
+    """The same with what h [N, K*R] adds through the rows of the experts that are picked, ids [N, K]: four tokens at
+    once, so that no sum waits for its last one."""
+    a0, a1, b0, b1, c0, c1, d0, d1 = four
+    n, m, p, q = tokens
     for k in range(ids.shape[1]):
-        first = int(ids[n, k]) * rank if ids[n, k] >= 0 else 0  # for one switched off h is 0
+        # for one switched off h is 0
+        first = max(int(ids[n, k]), 0) * rank, max(int(ids[m, k]), 0) * rank
+        second = max(int(ids[p, k]), 0) * rank, max(int(ids[q, k]), 0) * rank
         for r in range(rank):
-            v, row = spread(h[n, k * rank + r]), bank[first + r]
-            low += load(row, 0) * v
-            high += load(row, LANES) * v
-    store(y, places[0], low)
-    store(y, places[1], high)
+            x, row = spread(h[n, k * rank + r]), bank[first[0] + r]
+            a0 += load(row, 0) * x
+            a1 += load(row, LANES) * x
+            x, row = spread(h[m, k * rank + r]), bank[first[1] + r]
+            b0 += load(row, 0) * x
+            b1 += load(row, LANES) * x
+            x, row = spread(h[p, k * rank + r]), bank[second[0] + r]
+            c0 += load(row, 0) * x
+            c1 += load(row, LANES) * x
+            x, row = spread(h[q, k * rank + r]), bank[second[1] + r]
+            d0 += load(row, 0) * x
+            d1 += load(row, LANES) * x
+    return a0, a1, b0, b1, c0, c1, d0, d1
+
+
+@inner
+def _put(y: Floats, place: int, other: int, low: Any, high: Any) -> None:
+    store(y, place, low)
+    store(y, other, high)
 
 
 @inner
@@ -224,15 +242,12 @@ def all_adapted(
                 low, high = load(bias, begin + o), load(bias, begin + o1)
                 for n in range(0, tokens, 4):
                     m, q, r = min(n + 1, tokens - 1), min(n + 2, tokens - 1), min(n + 3, tokens - 1)
-                    a0, a1, b0, b1, c0, c1, d0, d1 = _four(panel, scales, centres, (n, m, q, r), (whole, steps, sums))
-                    at = start + n * line
-                    _put(y, (at + o, at + o1), a0 + low, a1 + high, bank, own, picks, n, rank)
-                    at = start + m * line
-                    _put(y, (at + o, at + o1), b0 + low, b1 + high, bank, own, picks, m, rank)
-                    at = start + q * line
-                    _put(y, (at + o, at + o1), c0 + low, c1 + high, bank, own, picks, q, rank)
-                    at = start + r * line
-                    _put(y, (at + o, at + o1), d0 + low, d1 + high, bank, own, picks, r, rank)
+                    four = _four(panel, scales, centres, (n, m, q, r), (whole, steps, sums))
+                    a0, a1, b0, b1, c0, c1, d0, d1 = _raised(four, (n, m, q, r), bank, own, picks, rank)
+                    _put(y, start + n * line + o, start + n * line + o1, a0 + low, a1 + high)
+                    _put(y, start + m * line + o, start + m * line + o1, b0 + low, b1 + high)
+                    _put(y, start + q * line + o, start + q * line + o1, c0 + low, c1 + high)
+                    _put(y, start + r * line + o, start + r * line + o1, d0 + low, d1 + high)
     if gates:
         size = first[1]
         one_y, other_y = y[: tokens * size].reshape(tokens, size), y[tokens * size :].reshape(tokens, size)
