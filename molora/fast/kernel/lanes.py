@@ -114,6 +114,17 @@ def spread(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def spread_one(typing_context: Any, array: Any, at: Any) -> Any:
+    """The float32 at a place, in all of them: unlike an index, a place is not looked at for being negative."""
+
+    def one(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(pointer_to(context, builder, signature.args[0], args, ir.FloatType()), align=4)
+        return in_all(builder, value, _KIND.floats)
+
+    return lanes_type(array, types.intp), one
+
+
+@intrinsic
 def silu(typing_context: Any, lanes: Any) -> Any:
     """x / (1 + e to the -x)."""
 

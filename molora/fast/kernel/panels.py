@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from molora.fast.kernel.instructions import Kind, in_all
 from molora.fast.kernel.keeping import inner, shared
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, lanes_type, load, spread, store
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, lanes_type, load, spread, spread_one, store
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, both, load_pairs, spread_pair, store_pairs, words_type
@@ -144,23 +144,26 @@ def _raised(four: Any, tokens: tuple[int, int, int, int], bank: Floats, h: Float
     once, so that no sum waits for its last one."""
     a0, a1, b0, b1, c0, c1, d0, d1 = four
     n, m, p, q = tokens
+    low, flat, size = h.reshape(-1), bank.reshape(-1), rank * WIDTH
+    n, m, p, q = n * h.shape[1], m * h.shape[1], p * h.shape[1], q * h.shape[1]
     for k in range(ids.shape[1]):
         # for one switched off h is 0
-        first = max(int(ids[n, k]), 0) * rank, max(int(ids[m, k]), 0) * rank
-        second = max(int(ids[p, k]), 0) * rank, max(int(ids[q, k]), 0) * rank
+        e, f = max(int(ids[tokens[0], k]), 0) * size, max(int(ids[tokens[1], k]), 0) * size
+        g, i = max(int(ids[tokens[2], k]), 0) * size, max(int(ids[tokens[3], k]), 0) * size
         for r in range(rank):
-            x, row = spread(h[n, k * rank + r]), bank[first[0] + r]
-            a0 += load(row, 0) * x
-            a1 += load(row, LANES) * x
-            x, row = spread(h[m, k * rank + r]), bank[first[1] + r]
-            b0 += load(row, 0) * x
-            b1 += load(row, LANES) * x
-            x, row = spread(h[p, k * rank + r]), bank[second[0] + r]
-            c0 += load(row, 0) * x
-            c1 += load(row, LANES) * x
-            x, row = spread(h[q, k * rank + r]), bank[second[1] + r]
-            d0 += load(row, 0) * x
-            d1 += load(row, LANES) * x
+            at, x = k * rank + r, r * WIDTH
+            v = spread_one(low, n + at)
+            a0 += load(flat, e + x) * v
+            a1 += load(flat, e + x + LANES) * v
+            v = spread_one(low, m + at)
+            b0 += load(flat, f + x) * v
+            b1 += load(flat, f + x + LANES) * v
+            v = spread_one(low, p + at)
+            c0 += load(flat, g + x) * v
+            c1 += load(flat, g + x + LANES) * v
+            v = spread_one(low, q + at)
+            d0 += load(flat, i + x) * v
+            d1 += load(flat, i + x + LANES) * v
     return a0, a1, b0, b1, c0, c1, d0, d1
 
 
