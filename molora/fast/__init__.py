@@ -2,8 +2,8 @@
 
 It computes what the modules compute with far less Python; every other model takes the modules. `fits` decides which.
 `step.py`, over the linears of `site.py`, is all of it in torch's own functions. Where a CPU has a base in 4 bits
-`compiled.py` is faster, for single tokens and for the experts of many; on a GPU the kernels of `gpu/`, and for decode
-the recording of all of it in `graph.py`.
+`compiled.py` is faster, for single tokens and, by `linears.py`, for what many read; on a GPU the kernels of `gpu/`, and
+for decode the recording of all of it in `graph.py`.
 """
 
 from molora.fast.cache import Among, growing_cache

@@ -43,8 +43,8 @@ class _Layer(NamedTuple):
 
 
 class CompiledStep(Step):
-    """The same as `Step`, to whose way it keeps for prompts, but for their experts, and for single tokens where a
-    weight turns out to have more than 4 bits or a head is not of whole registers."""
+    """The same as `Step`, to whose way it keeps for a prompt, but for its linears, and for single tokens where a weight
+    turns out to have more than 4 bits or a head is not of whole registers."""
 
     _site = CompiledSite
     _experts = CompiledExperts
