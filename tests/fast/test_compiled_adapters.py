@@ -237,6 +237,8 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
     masks = some_masks(count) if kind == "edited" else None
     given = [linear.base_layer for linear in made] if kind == "base" else made
     site, x = CompiledSite(given, True, FLOAT, CompiledExperts, apart=True), torch.randn(tokens, 64)
+    assert site.compiled is not None
+    assert site.compiled.takes_many
     parts = [linear.base_layer(x) for linear in made]  # in float32
     sizes = [site.experts.sizes] if site.experts else []
     picked: list[Picked] = []
