@@ -38,6 +38,12 @@ LLAMA3_ROPE = {
 }
 
 
+def as_cpu(monkeypatch: pytest.MonkeyPatch, capability: str, *instructions: str) -> None:
+    """What torch says of this CPU: how wide its registers are, and which further instructions it has."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False)
+
+
 def make_model(kind: str = "llama", experts: int = 4, wrapped: bool = True, **config: Any) -> Any:
     """`kind`: llama, llama-biased, qwen2, qwen2-tied, mistral. Every weight is random, biases and norms too."""
     torch.manual_seed(0)

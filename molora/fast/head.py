@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molora.fast.levels import BLOCK, pack4
-from molora.fast.product import Product, bias_of, on_grid, packable, product
+from molora.fast.levels import BLOCK, on_grid, pack4
+from molora.fast.product import Product, bias_of, packable, product
 from molora.highest import highest
 
 _EXACT = 128

@@ -5,6 +5,7 @@ Axes: O out_features, I in_features, G blocks along I, N tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -17,6 +18,10 @@ BLOCK = 32
 
 WORTH = 1 << 15
 """Words of levels that take one thread longer to multiply than another one to wake"""
+
+
+_ROUNDING = 1e-4
+"""Of a scale: how far off its grid a weight may lie"""
 
 
 class Levels(Protocol):
@@ -34,9 +39,39 @@ def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> Levels:
     return fastest().pack(levels, scales, centres)
 
 
+def levels_of(weights: Sequence[Tensor]) -> Levels | None:
+    """Those of weights [O, I], one below the other; None if blocks of one take more than 16 evenly spaced values."""
+    return fastest().of(weights)
+
+
+def grid_of(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Levels [O, G, 32], scales and centres [O, G] that give back `weight` [O, I]; None if there are none."""
+    blocks = weight.unflatten(-1, (-1, BLOCK))  # [O, G, 32]
+    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)  # [O, G, 1]
+    scale = (high - low) / 15
+    levels = ((blocks - low) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).round_()
+    if not on_grid(levels, scale, low, blocks):
+        return None
+    return levels, scale[..., 0], (low + 8 * scale)[..., 0]
+
+
+def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
+    """Whether blocks [O, G, 32] are level * scale + low [O, G, 1], but for float32's own rounding."""
+    worst = torch.addcmul(low, levels, scale).sub_(blocks).abs_().amax()
+    return bool(worst <= _ROUNDING * scale.mean())
+
+
 def fastest() -> type[TorchLevels] | type[CompiledLevels]:
-    """torch's kernel does with AVX2 a third of what compiled code does there; with AVX-512 it is fast."""
-    return CompiledLevels if torch.backends.cpu.get_cpu_capability() == "AVX2" else TorchLevels
+    """Compiled code takes a third of the time of torch's kernel with AVX2 alone, and two thirds with AVX-512 where a
+    CPU adds two products of whole numbers to a sum in one instruction (VNNI); without that, torch's was not beaten."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return CompiledLevels if capability == "AVX2" or cpu_has("avx512_vnni") else TorchLevels
+
+
+def cpu_has(*names: str) -> bool:
+    """Whether the CPU has instructions of one of these names of torch's; False where it names none."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(bool(found.get(name)) for name in names)
 
 
 class TorchLevels:
@@ -53,6 +88,12 @@ class TorchLevels:
     def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> TorchLevels:
         weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
         return cls(weight, torch.stack([scales.T, centres.T], dim=-1).bfloat16().contiguous())  # [G, O, 2]
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor]) -> TorchLevels | None:
+        """As `levels_of`."""
+        grids = [grid for weight in weights if (grid := grid_of(weight)) is not None]
+        return cls.pack(*(torch.cat(each) for each in zip(*grids, strict=True))) if len(grids) == len(weights) else None
 
     def halves(self, x: Tensor) -> Tensor:
         """bfloat16 x [N, I] -> bfloat16 [N, O]."""
@@ -90,6 +131,22 @@ class CompiledLevels:
         halves = torch.stack([scales, centres], dim=-1).bfloat16().view(torch.int32)  # [O, G, 1]
         whole = torch.cat([words, halves], dim=-1).view(-1, LANES, blocks, 5)  # [O / W, W, G, 5]
         return cls(whole.permute(0, 2, 3, 1).contiguous())
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor]) -> CompiledLevels | None:
+        """As `levels_of`, without a copy of any weight on the way."""
+        from molora.fast.kernel import packed
+        from molora.fast.kernel.lanes import LANES
+
+        sizes, blocks, parts = [len(weight) for weight in weights], weights[0].shape[1] // BLOCK, threads()
+        words = torch.empty(sum(sizes) // LANES, blocks, 5, LANES, dtype=torch.int32)
+        for weight, own in zip(weights, words.split([size // LANES for size in sizes]), strict=True):
+            found = torch.zeros(parts, 2)  # of each part how far off its grid a weight lies, and the sum of scales
+            packed(weight.contiguous().numpy(), own.numpy(), found.numpy(), parts)
+            worst, scale = found[:, 0].max(), found[:, 1].sum() / (len(weight) * blocks)
+            if worst.isinf() or worst > _ROUNDING * scale:
+                return None
+        return cls(words)
 
     def multiply(self, x: Tensor) -> Tensor:
         x, count = x.float().contiguous(), x.shape[0]

@@ -17,7 +17,7 @@ from torch import Tensor
 from molora.edits import Masks
 from molora.fast.adapter import Experts, numbers
 from molora.fast.kernel import adapted, all_adapted, mixed
-from molora.fast.levels import WORTH, CompiledLevels, TorchLevels
+from molora.fast.levels import WORTH, CompiledLevels, TorchLevels, fastest
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
 from molora.fast.product import Packed
@@ -100,11 +100,6 @@ class Linears:
             self._parts,
         )
 
-    @property
-    def takes_many(self) -> bool:
-        """Whether there are words, of which compiled code makes more of many tokens than torch of float32s."""
-        return bool(self._words.size)
-
     def many(self, x: Tensor, lora: bool, masks: Any, rows: Any, gates: bool) -> Tensor:
         """x [N, I] -> y [N, P*O], or where it `gates` silu of the first linear's times the second's, [N, O].
 
@@ -169,18 +164,20 @@ class CompiledSite(Site):
         return None if packed is None else Linears(self, packed)
 
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
-        if (linears := self._taking(seen)) is None:
+        if (linears := self._taking(x, seen)) is None:
             return super().many(x, masks, lora, seen)
         return [self._read(linears, x, masks, lora, seen, gates=False)]
 
     def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
-        if (linears := self._taking(seen)) is None:
+        if (linears := self._taking(x, seen)) is None:
             return super().gated(x, masks, lora, seen)
         return self._read(linears, x, masks, lora, seen, gates=True)
 
-    def _taking(self, seen: Any) -> Linears | None:
-        linears = self.compiled if isinstance(seen, Picks) and self._pack else None
-        return linears if linears is not None and linears.takes_many else None
+    def _taking(self, x: Tensor, seen: Any) -> Linears | None:
+        """What takes x [N, I], if compiled code does: where products are made in bfloat16, but few tokens."""
+        if not isinstance(seen, Picks) or not self._pack or fastest() is not CompiledLevels:
+            return None
+        return self.compiled if self._dtype == torch.float32 or len(x) <= CompiledLevels.few else None
 
     def _read(
         self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, *, gates: bool

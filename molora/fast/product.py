@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molora.fast.levels import BLOCK, Levels, pack4
+from molora.fast.levels import BLOCK, Levels, grid_of, levels_of
 
 
 class Packed(NamedTuple):
@@ -67,7 +67,7 @@ def is_plain(linear: nn.Linear) -> bool:
 
 def seems_packable(linear: nn.Linear) -> bool:
     """What the first rows say, which is all that is to say of nearly every weight: a few milliseconds for a model."""
-    return is_plain(linear) and packable(linear.weight) and _four_bit(linear.weight.detach()[:16]) is not None
+    return is_plain(linear) and packable(linear.weight) and grid_of(linear.weight.detach()[:16]) is not None
 
 
 def packable(weight: Tensor) -> bool:
@@ -82,12 +82,6 @@ def packable(weight: Tensor) -> bool:
     rows, columns = weight.shape
     vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX") and sys.platform != "win32"
     return vectors and columns % BLOCK == 0 and rows % 16 == 0
-
-
-def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
-    """Whether blocks [O, G, 32] are level * scale + low [O, G, 1], but for float32's own rounding."""
-    worst = torch.addcmul(low, levels, scale).sub_(blocks).abs_().amax()
-    return bool(worst <= 1e-4 * scale.mean())
 
 
 def weight_bytes(weight: Any) -> int:
@@ -118,21 +112,8 @@ def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     """None if the weights of any block take more than 16 evenly spaced values."""
     if not all(map(seems_packable, linears)):
         return None
-    parts = [_four_bit(linear.weight.detach()) for linear in linears]
-    whole = [part for part in parts if part is not None]
-    if len(whole) < len(parts):
+    levels = levels_of([linear.weight.detach() for linear in linears])
+    if levels is None:
         return None
-    levels = pack4(*(torch.cat(each) for each in zip(*whole, strict=True)))
     packed = Packed(levels, biases_of(linears))
     return Product(packed.floats, packed.nbytes, packed)
-
-
-def _four_bit(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Levels [O, G, 32], scales and centres [O, G] that give back `weight` [O, I]; None if there are none."""
-    blocks = weight.unflatten(-1, (-1, BLOCK))  # [O, G, 32]
-    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)  # [O, G, 1]
-    scale = (high - low) / 15
-    levels = ((blocks - low) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).round_()
-    if not on_grid(levels, scale, low, blocks):
-        return None
-    return levels, scale[..., 0], (low + 8 * scale)[..., 0]

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
-from molora.fast.levels import CompiledLevels, fastest
+from molora.fast.levels import CompiledLevels, cpu_has, fastest
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
@@ -57,17 +57,12 @@ def packs(model: Any) -> bool:
 
 def packs_prompts(model: Any) -> bool:
     """Whether many tokens at once are, too."""
-    return fastest() is CompiledLevels and packs(model)
+    return fastest() is CompiledLevels and prompt_dtype(model) == torch.float32 and packs(model)
 
 
 def prompt_dtype(model: Any) -> torch.dtype:
     """What the products of a prompt are made in. A CPU without instructions for bfloat16 is slower with it."""
-    return torch.bfloat16 if packs(model) and _multiplies_bfloat16() else model.dtype
-
-
-def _multiplies_bfloat16() -> bool:
-    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return torch.bfloat16 if packs(model) and cpu_has("avx512_bf16", "amx_bf16") else model.dtype
 
 
 def fits(model: Any) -> bool:

@@ -16,7 +16,7 @@ from molora.fast.compiled import CompiledStep
 from molora.fast.levels import TorchLevels
 from molora.fast.plan import Plan
 from molora.routers import grid_of
-from tests.fast_models import LLAMA3_ROPE, make_model, packable_model
+from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, packable_model
 
 
 def step_of(model: Any) -> CompiledStep:
@@ -71,7 +71,7 @@ def test_agrees_with_torch_as_a_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["llama-biased", "qwen2", "plain lora"])
 def test_agrees_with_torch_where_its_kernel_multiplies(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    as_cpu(monkeypatch, "AVX512")
     model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
     packed = step_of(model).layers[0].down.base.packed
     assert packed is not None
@@ -97,7 +97,7 @@ def test_edits_agree_with_torch(name: str) -> None:
 @torch.inference_mode()
 def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After one layer, with forced picks: rounding moves others, and one that moves counts for more than all else."""
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    as_cpu(monkeypatch, "AVX512")
     model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
     step_of(model)
     grid = grid_of(model)

@@ -238,7 +238,8 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
     given = [linear.base_layer for linear in made] if kind == "base" else made
     site, x = CompiledSite(given, True, FLOAT, CompiledExperts, apart=True), torch.randn(tokens, 64)
     assert site.compiled is not None
-    assert site.compiled.takes_many
+    assert site.base.packed is not None
+    assert isinstance(site.base.packed.levels, CompiledLevels)
     parts = [linear.base_layer(x) for linear in made]  # in float32
     sizes = [site.experts.sizes] if site.experts else []
     picked: list[Picked] = []
@@ -258,6 +259,18 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
         assert_equal(one.logits, other.logits)
         assert_equal(one.weights, other.weights)
         assert one.expert_ids.tolist() == other.expert_ids.tolist()
+
+
+@pytest.mark.parametrize("over", [0, 1])
+@torch.inference_mode()
+def test_where_products_are_made_in_bfloat16_few_tokens_alone_go_through_4_bits(over: int) -> None:
+    made: Any = packable(2, O, rank=4, top_k=2, experts=E)
+    x = torch.randn(CompiledLevels.few + over, 64)
+    sites = [CompiledSite(made, True, dtype, CompiledExperts, apart=True) for dtype in (FLOAT, torch.bfloat16)]
+    whole, narrow = (torch.cat(site.many(x, None, True, picks([(2, E, 2)], len(x))), dim=-1) for site in sites)
+    assert narrow.dtype == torch.bfloat16
+    assert torch.equal(narrow, whole.bfloat16()) is not bool(over)
+    assert (narrow - whole).abs().mean() < 2**-7 * whole.abs().mean()
 
 
 @pytest.mark.parametrize("groups", [1, 3])

@@ -17,7 +17,7 @@ from molora.info import engine_info
 from molora.routers import grid_of
 from molora.trace import PROMPT
 from molora.wrap import wrapped_linears
-from tests.fast_models import TOKENIZER, make_model, on_grid, packable_model, plain_reading_of, reading_of
+from tests.fast_models import TOKENIZER, as_cpu, make_model, on_grid, packable_model, plain_reading_of, reading_of
 
 
 def linear_on_grid(rows: int, columns: int, bias: bool = False) -> nn.Linear:
@@ -86,7 +86,7 @@ def test_whether_a_model_packs_is_told_before_it_does() -> None:
 def test_four_bits_are_left_where_the_kernel_has_no_vector_instructions(
     capability: str, platform: str, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    as_cpu(monkeypatch, capability)
     monkeypatch.setattr("sys.platform", platform)
     model = packable_model()
     fast.allow_packing(model)
@@ -105,9 +105,14 @@ def test_people_are_told_of_the_four_bits(monkeypatch: pytest.MonkeyPatch) -> No
     fast.allow_packing(model)
     info = engine_info(model, grid=grid_of(model), **given)
     assert info.precision == "4 bits", "throughout, in compiled code"
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    info = engine_info(model, grid=grid_of(model), **given)
-    assert info.precision in ("float32, decode in 4 bits", "bfloat16, decode in 4 bits"), "as the CPU is"
+    for instructions, said in (
+        ([], "float32, decode in 4 bits"),
+        (["avx512_vnni"], "4 bits"),
+        (["avx512_vnni", "avx512_bf16"], "bfloat16, decode in 4 bits"),
+    ):
+        as_cpu(monkeypatch, "AVX512", *instructions)
+        info = engine_info(model, grid=grid_of(model), **given)
+        assert info.precision == said
     trace = Engine(model, TOKENIZER, info).trace_text("a")
     assert trace.meta["precision"] == info.precision
 
@@ -126,8 +131,7 @@ def test_a_packed_step_reads_five_bits_a_weight() -> None:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_a_prompt_is_read_in_bfloat16_where_the_cpu_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    as_cpu(monkeypatch, "AVX512", *["avx512_bf16"] * native)
     model = packable_model()
     plain = plain_reading_of(model)
     fast.allow_packing(model)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from molora.fast import levels as module
-from molora.fast.levels import CompiledLevels, TorchLevels, pack4
+from molora.fast.kernel.lanes import LANES
+from molora.fast.levels import CompiledLevels, TorchLevels, grid_of, pack4
+from tests.fast_models import as_cpu
 
 KINDS = TorchLevels, CompiledLevels
 
@@ -16,6 +20,7 @@ def grid(rows: int, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
     """Levels [O, G, 32], scales and centres [O, G], as bfloat16 holds them."""
     torch.manual_seed(0)
     levels = torch.randint(0, 16, (rows, blocks, 32)).float()
+    levels[..., 3], levels[..., 30] = 0, 15  # as a block has them that was fitted to its ends
     scales, centres = torch.rand(rows, blocks), torch.randn(rows, blocks)
     return levels, scales.bfloat16().float(), centres.bfloat16().float()
 
@@ -81,9 +86,45 @@ def test_a_weight_takes_five_bits(kind: type[TorchLevels | CompiledLevels]) -> N
     assert kind.pack(*grid(48, 3)).nbytes == 48 * 96 * 5 // 8
 
 
-@pytest.mark.parametrize(("capability", "kind"), [("AVX2", CompiledLevels), ("AVX512", TorchLevels)])
-def test_compiled_code_multiplies_where_torchs_kernel_is_slow(
-    capability: str, kind: type, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(16,), (32, 48)])
+def test_levels_are_found_that_give_back_the_weights(kind: type[TorchLevels | CompiledLevels], sizes: Any) -> None:
+    given = grid(sum(sizes), 3)
+    given[0][3, 1], given[0][4] = 5, 9  # a block, and a row, of one value each
+    levels = kind.of(weights(*given).split(sizes))
+    assert levels is not None
+    x = torch.randn(4, 96)
+    found, expected = levels.multiply(x), x @ weights(*given).T
+    assert (found - expected).abs().max() < 3e-2 * expected.std(), "scales and centres are bfloat16"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_code_finds_the_levels_that_torch_finds(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "threads", lambda: threads)
+    weight = weights(*grid(64, 3)) * 1.01
+    levels, scales, centres = grid_of(weight) or pytest.fail("it is on a grid")
+    found, expected = CompiledLevels.of([weight]), CompiledLevels.pack(levels, scales, centres)
+    assert found is not None
+    one, other = (torch.from_numpy(each.words).view(4 * 16 // LANES, 3, 5, LANES) for each in (found, expected))
+    assert torch.equal(one[:, :, :4], other[:, :, :4])
+    halves, others = (each[:, :, 4].contiguous().view(torch.bfloat16).float() for each in (one, other))
+    torch.testing.assert_close(halves, others, rtol=2**-7, atol=0)  # a tie may go either way
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("off", [0.02, torch.nan, torch.inf, -torch.inf])
+def test_one_weight_off_its_grid_is_enough_for_none(kind: type[TorchLevels | CompiledLevels], off: float) -> None:
+    weight = weights(*grid(32, 2))
+    weight[17, 40] += off
+    assert kind.of([weights(*grid(16, 2)), weight]) is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "instructions", "kind"),
+    [("AVX2", [], CompiledLevels), ("AVX512", [], TorchLevels), ("AVX512", ["avx512_vnni"], CompiledLevels)],
+)
+def test_compiled_code_multiplies_where_torchs_kernel_is_slower(
+    capability: str, instructions: list[str], kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    as_cpu(monkeypatch, capability, *instructions)
     assert type(pack4(*grid(16, 1))) is kind

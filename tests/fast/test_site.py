@@ -12,7 +12,7 @@ from torch import Tensor
 from molora.fast.adapter import Experts
 from molora.fast.levels import fastest
 from molora.fast.site import Site
-from tests.fast_models import make_model, packable_model
+from tests.fast_models import as_cpu, make_model, packable_model
 
 FLOAT, HALF = torch.float32, torch.bfloat16
 
@@ -37,7 +37,7 @@ def inputs(tokens: int) -> Tensor:
 def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(
     dtype: torch.dtype, capability: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    as_cpu(monkeypatch, capability)
     linears = gate_up(packable_model(wrapped=False))
     most = fastest().few
     site, x = Site(linears, True, dtype, Experts, apart=True), inputs(most + 1)

@@ -14,6 +14,7 @@ heads, G key heads, D size of a head, T tokens to attend to. I, O and D are mult
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
+from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.prompt import mixed
 from molora.fast.kernel.token import adapted, gated, normed, turned
@@ -30,5 +31,6 @@ __all__ = [
     "mixed",
     "multiplied",
     "normed",
+    "packed",
     "turned",
 ]

@@ -88,6 +88,51 @@ def load(typing_context: Any, array: Any, at: Any) -> Any:
 
 
 @intrinsic
+def load_two(typing_context: Any, array: Any, at: Any) -> Any:
+    """Those of a narrow array from a place on, and as many after them. Of bfloat16, which lie two in a word, those in
+    the lower halves and those in the upper ones: see `as_two` and `in_line`."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        if kind.dtype != types.uint16:
+            place = pointer_to(context, builder, kind, args, _KIND.floats)
+            both = [builder.load(builder.gep(place, [ir.Constant(ir.IntType(32), i)]), align=4) for i in range(2)]
+        else:
+            words = builder.load(pointer_to(context, builder, kind, args, _KIND.words), align=2)
+            halves = builder.shl(words, _KIND.each(16)), builder.and_(words, _KIND.each(0xFFFF0000))
+            both = [builder.bitcast(half, _KIND.floats) for half in halves]
+        return context.make_tuple(builder, signature.return_type, both)
+
+    return types.UniTuple(lanes_type, 2)(array, types.intp), of
+
+
+def _placed(typing_context: Any, array: Any, one: Any, other: Any, places: tuple[list[int], list[int]]) -> Any:
+    """Both, in float32 as they are, else from the given places of the two side by side."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        both = args[1:]
+        if signature.args[0].dtype == types.uint16:
+            word = ir.VectorType(ir.IntType(32), LANES)
+            both = [builder.shuffle_vector(*args[1:], ir.Constant(word, own)) for own in places]
+        return context.make_tuple(builder, signature.return_type, both)
+
+    return types.UniTuple(lanes_type, 2)(array, one, other), of
+
+
+@intrinsic
+def as_two(typing_context: Any, array: Any, one: Any, other: Any) -> Any:
+    """Lanes one after the other, as `load_two` has those of such an array."""
+    return _placed(typing_context, array, one, other, (list(range(0, 2 * LANES, 2)), list(range(1, 2 * LANES, 2))))
+
+
+@intrinsic
+def in_line(typing_context: Any, array: Any, one: Any, other: Any) -> Any:
+    """Lanes as `load_two` has them, one after the other again."""
+    line = [at // 2 + at % 2 * LANES for at in range(2 * LANES)]
+    return _placed(typing_context, array, one, other, (line[:LANES], line[LANES:]))
+
+
+@intrinsic
 def store(typing_context: Any, array: Any, at: Any, lanes: Any) -> Any:
     """Puts them there; in bfloat16 rounded to the nearest, to the even one of two."""
 

@@ -8,27 +8,42 @@ from __future__ import annotations
 import numpy as np
 
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store, total
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, as_two, in_line, load, load_two, spread, store, total
+
+TWO = 2 * LANES
 
 
 @inner
 def product(weight: Narrow, x: Narrow, h: Floats) -> None:
     """h [R] = weight [R, I] @ x [I]."""
     r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
+    even = size - size % TWO
     while r + 8 <= rank:
         s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-        for i in range(0, size, LANES):
-            v = load(x, i)
-            s0 += load(weight[r], i) * v
-            s1 += load(weight[r + 1], i) * v
-            s2 += load(weight[r + 2], i) * v
-            s3 += load(weight[r + 3], i) * v
-            s4 += load(weight[r + 4], i) * v
-            s5 += load(weight[r + 5], i) * v
-            s6 += load(weight[r + 6], i) * v
-            s7 += load(weight[r + 7], i) * v
+        for i in range(0, even, TWO):
+            v, w = as_two(weight, load(x, i), load(x, i + LANES))
+            one, two = load_two(weight[r], i)
+            s0 = s0 + one * v + two * w
+            one, two = load_two(weight[r + 1], i)
+            s1 = s1 + one * v + two * w
+            one, two = load_two(weight[r + 2], i)
+            s2 = s2 + one * v + two * w
+            one, two = load_two(weight[r + 3], i)
+            s3 = s3 + one * v + two * w
+            one, two = load_two(weight[r + 4], i)
+            s4 = s4 + one * v + two * w
+            one, two = load_two(weight[r + 5], i)
+            s5 = s5 + one * v + two * w
+            one, two = load_two(weight[r + 6], i)
+            s6 = s6 + one * v + two * w
+            one, two = load_two(weight[r + 7], i)
+            s7 = s7 + one * v + two * w
         h[r], h[r + 1], h[r + 2], h[r + 3] = total(s0), total(s1), total(s2), total(s3)
         h[r + 4], h[r + 5], h[r + 6], h[r + 7] = total(s4), total(s5), total(s6), total(s7)
+        if even < size:
+            v = load(x, even)
+            for own in range(r, r + 8):
+                h[own] += total(load(weight[own], even) * v)
         r += 8
     while r < rank:
         s0 = zero
@@ -72,21 +87,22 @@ def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Float
 @inner
 def add_rows(y: Narrow, h: Floats, b: Narrow) -> None:
     """y [O] += h [R] @ b [R, O]."""
-    o, rank, size = 0, h.shape[0], y.shape[0]
-    while o + 4 * LANES <= size:
-        o1, o2, o3 = o + LANES, o + 2 * LANES, o + 3 * LANES
-        s0, s1, s2, s3 = load(y, o), load(y, o1), load(y, o2), load(y, o3)
+    o, rank, size, zero = 0, h.shape[0], y.shape[0], spread(np.float32(0))
+    while o + 2 * TWO <= size:
+        s0, s1, s2, s3 = zero, zero, zero, zero
         for r in range(rank):
             v = spread(h[r])
-            s0 += load(b[r], o) * v
-            s1 += load(b[r], o1) * v
-            s2 += load(b[r], o2) * v
-            s3 += load(b[r], o3) * v
-        store(y, o, s0)
-        store(y, o1, s1)
-        store(y, o2, s2)
-        store(y, o3, s3)
-        o += 4 * LANES
+            one, two = load_two(b[r], o)
+            s0, s1 = s0 + one * v, s1 + two * v
+            one, two = load_two(b[r], o + TWO)
+            s2, s3 = s2 + one * v, s3 + two * v
+        s0, s1 = in_line(b, s0, s1)
+        s2, s3 = in_line(b, s2, s3)
+        store(y, o, load(y, o) + s0)
+        store(y, o + LANES, load(y, o + LANES) + s1)
+        store(y, o + TWO, load(y, o + TWO) + s2)
+        store(y, o + TWO + LANES, load(y, o + TWO + LANES) + s3)
+        o += 2 * TWO
     while o < size:
         s0 = load(y, o)
         for r in range(rank):

@@ -70,14 +70,8 @@ def adapted(
     width, size = bias.shape[0], lora[0].shape[1]
     x, y, base = float_array(x_at, size), float_array(y_at, width), half_array(base_at, width)
     down, up, first = lora
-    low = np.empty(down.shape[0], np.float32)  # [P*R]
-    if down.shape[0]:
-        product(down, x, low)
     _, _, a, b, scaling = experts
     count, top_k = a.shape[1], (rows.shape[1] - a.shape[1]) // 2
-    h = np.empty((a.shape[0], top_k, a.shape[2]), np.float32)  # [P, K, R]
-    for p in prange(a.shape[0]):
-        _down(x, p, experts, masks[p], rows[p], h[p])
     blocks = words.shape[1] // (WORDS * LANES)
     whole, steps, sums = (
         np.empty(blocks * LEVELS_BLOCK, np.int16),
@@ -88,17 +82,26 @@ def adapted(
         quantize(x, whole, steps, sums)
     groups = width // LANES
     for part in prange(parts):
-        own, end = groups * part // parts, groups * (part + 1) // parts
-        for o in range(own * LANES, end * LANES, LANES):
+        own, end = groups * part // parts * LANES, groups * (part + 1) // parts * LANES
+        for o in range(own, end, LANES):
             sum_ = load(bias, o) + (row_of(words[o // LANES], whole, steps, sums) if blocks else load(base, o))
             store(y, o, load(y, o) + sum_ if onto else sum_)
-        own, end = own * LANES, end * LANES
+        # each part goes down for itself where it goes up: that takes less than to wait for another one
+        low = np.empty(up.shape[0], np.float32)
         for p in range(len(first) - 1):
-            _up(y, low[p * up.shape[0] : (p + 1) * up.shape[0]], up[:, first[p] : first[p + 1]], first[p], own, end)
+            if up.shape[0] and first[p] < end and own < first[p + 1]:
+                product(down[p * up.shape[0] : (p + 1) * up.shape[0]], x, low)
+                _up(y, low, up[:, first[p] : first[p + 1]], first[p], own, end)
+        row, h = np.empty(rows.shape[1], np.float32), np.empty((top_k, a.shape[2]), np.float32)
         for p in range(a.shape[0]):
-            for k in range(top_k):
-                if rows[p, count + top_k + k] * scaling != 0:
-                    _up(y, h[p, k], b[p, int(rows[p, count + k])], p * b.shape[3], own, end)
+            begin = p * b.shape[3]
+            if begin < end and own < begin + b.shape[3]:
+                _down(x, p, experts, masks[p], row, h)
+                for k in range(top_k):
+                    if row[count + top_k + k] * scaling != 0:
+                        _up(y, h[k], b[p, int(row[count + k])], begin, own, end)
+                if own <= begin:
+                    rows[p] = row
 
 
 @kept
