@@ -140,30 +140,33 @@ def _four(
 
 @inner
 def _raised(four: Any, tokens: tuple[int, int, int, int], bank: Floats, h: Floats, ids: Floats, rank: int) -> Any:
-    """The same with what h [N, K*R] adds through the rows of the experts that are picked, ids [N, K]: four tokens at
-    once, so that no sum waits for its last one."""
+    """The same with what h [N*K*R] adds through the rows of the experts that are picked, bank [B*`WIDTH`] and ids [N,
+    K]: four tokens at once, so that no sum waits for its last one.
+
+    No array is reshaped here: its holders would be counted at each call, in one place for all threads.
+    """
     a0, a1, b0, b1, c0, c1, d0, d1 = four
     n, m, p, q = tokens
-    low, flat, size = h.reshape(-1), bank.reshape(-1), rank * WIDTH
-    n, m, p, q = n * h.shape[1], m * h.shape[1], p * h.shape[1], q * h.shape[1]
+    size, width = rank * WIDTH, ids.shape[1] * rank
+    n, m, p, q = n * width, m * width, p * width, q * width
     for k in range(ids.shape[1]):
         # for one switched off h is 0
         e, f = max(int(ids[tokens[0], k]), 0) * size, max(int(ids[tokens[1], k]), 0) * size
         g, i = max(int(ids[tokens[2], k]), 0) * size, max(int(ids[tokens[3], k]), 0) * size
         for r in range(rank):
             at, x = k * rank + r, r * WIDTH
-            v = spread_one(low, n + at)
-            a0 += load(flat, e + x) * v
-            a1 += load(flat, e + x + LANES) * v
-            v = spread_one(low, m + at)
-            b0 += load(flat, f + x) * v
-            b1 += load(flat, f + x + LANES) * v
-            v = spread_one(low, p + at)
-            c0 += load(flat, g + x) * v
-            c1 += load(flat, g + x + LANES) * v
-            v = spread_one(low, q + at)
-            d0 += load(flat, i + x) * v
-            d1 += load(flat, i + x + LANES) * v
+            v = spread_one(h, n + at)
+            a0 += load(bank, e + x) * v
+            a1 += load(bank, e + x + LANES) * v
+            v = spread_one(h, m + at)
+            b0 += load(bank, f + x) * v
+            b1 += load(bank, f + x + LANES) * v
+            v = spread_one(h, p + at)
+            c0 += load(bank, g + x) * v
+            c1 += load(bank, g + x + LANES) * v
+            v = spread_one(h, q + at)
+            d0 += load(bank, i + x) * v
+            d1 += load(bank, i + x + LANES) * v
     return a0, a1, b0, b1, c0, c1, d0, d1
 
 
@@ -229,9 +232,9 @@ def all_adapted(
     y = float_array(y_at, (tokens * width,))
     for part in prange(parts):
         panel, bank = room(blocks * _PAIRS, WIDTH).view(np.int16), room(banked, WIDTH)
-        scales, centres = room(blocks, WIDTH), room(blocks, WIDTH)
+        scales, centres, rows_up = room(blocks, WIDTH), room(blocks, WIDTH), bank.reshape(-1)
         for p in range(linears):
-            begin, groups, own, picks = first[p], (first[p + 1] - first[p]) // LANES, h[p], ids[p]
+            begin, groups, own, picks = first[p], (first[p + 1] - first[p]) // LANES, h[p].reshape(-1), ids[p]
             start, line = (begin * tokens, first[p + 1] - begin) if gates else (begin, width)
             panels = (groups + 1) // 2
             for one in range(panels * part // parts, panels * (part + 1) // parts):
@@ -246,7 +249,7 @@ def all_adapted(
                 for n in range(0, tokens, 4):
                     m, q, r = min(n + 1, tokens - 1), min(n + 2, tokens - 1), min(n + 3, tokens - 1)
                     four = _four(panel, scales, centres, (n, m, q, r), (whole, steps, sums))
-                    a0, a1, b0, b1, c0, c1, d0, d1 = _raised(four, (n, m, q, r), bank, own, picks, rank)
+                    a0, a1, b0, b1, c0, c1, d0, d1 = _raised(four, (n, m, q, r), rows_up, own, picks, rank)
                     _put(y, start + n * line + o, start + n * line + o1, a0 + low, a1 + high)
                     _put(y, start + m * line + o, start + m * line + o1, b0 + low, b1 + high)
                     _put(y, start + q * line + o, start + q * line + o1, c0 + low, c1 + high)

@@ -98,12 +98,7 @@ def _add(y: Narrow, h: Narrow, ids: Floats, b: Narrow) -> None:
     up = up_room(h, b)
     for o in range(0, even, TILE):
         lay_up(b.reshape(-1, b.shape[2])[:, o : o + TILE], up)
-        for n in range(len(y)):
-            s0, s1, s2, s3 = go_up(y[n], o, h[n], ids[n], up, rank)
-            store(y[n], o, s0)
-            store(y[n], o + LANES, s1)
-            store(y[n], o + 2 * LANES, s2)
-            store(y[n], o + 3 * LANES, s3)
+        go_up(y, o, h, ids, up, rank)
     for n in range(len(y)):
         for o in range(even, y.shape[1], LANES):
             store(y[n], o, _rest(y[n], o, h[n], ids[n], b))

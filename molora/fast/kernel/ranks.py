@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import overload
 
 from molora.fast.kernel.keeping import REORDERS, inner
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store, total
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, spread_one, store, total
 from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pair, store_pairs
 from molora.fast.kernel.products import products
 
@@ -138,31 +138,46 @@ def _braid(weight: Narrow, up: Narrow) -> None:
 
 @_by_kind
 def go_up(y: Any, o: Any, h: Any, ids: Any, up: Any, rank: Any) -> Any:
-    """One tile of y [O], and what h [K*R] adds to it through the room."""
+    """One tile of y [N, O] += what h [N, K*R] gives through the room. For all tokens in one call: each takes less time
+    than a call, in which arrays are counted as held and let go."""
     return _pairs_up if _halves(h) else _floats_up
 
 
-def _floats_up(y: Narrow, o: int, h: Floats, ids: Floats, up: Floats, rank: int) -> Any:
-    s0, s1, s2, s3 = load(y, o), load(y, o + LANES), load(y, o + 2 * LANES), load(y, o + 3 * LANES)
-    for k in range(ids.shape[0]):
-        first = int(ids[k]) * rank if ids[k] >= 0 else 0  # for one switched off h is 0
-        for r in range(rank):
-            v, row = spread(h[k * rank + r]), up[first + r]
-            s0 += load(row, 0) * v
-            s1 += load(row, LANES) * v
-            s2 += load(row, 2 * LANES) * v
-            s3 += load(row, 3 * LANES) * v
-    return s0, s1, s2, s3
+def _floats_up(y: Narrow, o: int, h: Floats, ids: Floats, up: Floats, rank: int) -> None:
+    o1, o2, o3, flat = o + LANES, o + 2 * LANES, o + 3 * LANES, up.reshape(-1)
+    for n in range(len(y)):
+        own, low = y[n], h[n]
+        s0, s1, s2, s3 = load(own, o), load(own, o1), load(own, o2), load(own, o3)
+        for k in range(ids.shape[1]):
+            at = max(int(ids[n, k]), 0) * rank * TILE  # for one switched off h is 0
+            for r in range(rank):
+                v = spread_one(low, k * rank + r)
+                s0 += load(flat, at) * v
+                s1 += load(flat, at + LANES) * v
+                s2 += load(flat, at + 2 * LANES) * v
+                s3 += load(flat, at + 3 * LANES) * v
+                at += TILE
+        store(own, o, s0)
+        store(own, o1, s1)
+        store(own, o2, s2)
+        store(own, o3, s3)
 
 
-def _pairs_up(y: Narrow, o: int, h: Narrow, ids: Floats, up: Narrow, rank: int) -> Any:
-    s0, s1, s2, s3 = load(y, o), load(y, o + LANES), load(y, o + 2 * LANES), load(y, o + 3 * LANES)
-    for k in range(ids.shape[0]):
-        first = int(ids[k]) * rank // 2 if ids[k] >= 0 else 0
-        for r in range(rank // 2):
-            v, row = spread_pair(h, k * rank + 2 * r), up[first + r]
-            s0 = dot(s0, load_pairs(row, 0), v)
-            s1 = dot(s1, load_pairs(row, PAIRED), v)
-            s2 = dot(s2, load_pairs(row, 2 * PAIRED), v)
-            s3 = dot(s3, load_pairs(row, 3 * PAIRED), v)
-    return s0, s1, s2, s3
+def _pairs_up(y: Narrow, o: int, h: Narrow, ids: Floats, up: Narrow, rank: int) -> None:
+    o1, o2, o3, flat = o + LANES, o + 2 * LANES, o + 3 * LANES, up.reshape(-1)
+    for n in range(len(y)):
+        own, low = y[n], h[n]
+        s0, s1, s2, s3 = load(own, o), load(own, o1), load(own, o2), load(own, o3)
+        for k in range(ids.shape[1]):
+            at = max(int(ids[n, k]), 0) * rank * TILE
+            for r in range(0, rank, 2):
+                v = spread_pair(low, k * rank + r)
+                s0 = dot(s0, load_pairs(flat, at), v)
+                s1 = dot(s1, load_pairs(flat, at + PAIRED), v)
+                s2 = dot(s2, load_pairs(flat, at + 2 * PAIRED), v)
+                s3 = dot(s3, load_pairs(flat, at + 3 * PAIRED), v)
+                at += 2 * TILE
+        store(own, o, s0)
+        store(own, o1, s1)
+        store(own, o2, s2)
+        store(own, o3, s3)
