@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -116,7 +117,10 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
         grid=grid_of(network),
         is_demo=model == DEMO,
     )
-    return Engine(network, tokenizer, info)
+    engine = Engine(network, tokenizer, info)
+    if gc.isenabled():
+        gc.collect()  # a look through all that imports and loading made takes long: better here than in the first answer
+    return engine
 
 
 def base_of(checkpoint: Checkpoint) -> str:
