@@ -119,7 +119,7 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     )
     engine = Engine(network, tokenizer, info)
     if gc.isenabled():
-        gc.collect()  # a look through all that imports and loading made takes long: better here than in the first answer
+        gc.collect()  # to look through all that imports made takes long: better here than in the first answer
     return engine
 
 
