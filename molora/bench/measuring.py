@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import torch
@@ -27,8 +27,10 @@ BATCH = 8
 
 Turn = Callable[[], float]
 """Does one turn's work; seconds per pass."""
-Seconds = dict[str, list[float]]
-"""System -> seconds in each round."""
+Seconds = dict[str, dict[int, float]]
+"""System -> seconds in each round that it took part in."""
+SELDOM = 4
+"""A slow system takes part in every so-manieth round: the others have as many turns more in the same time."""
 
 
 class Effort(NamedTuple):
@@ -39,12 +41,14 @@ class Effort(NamedTuple):
     most: int
 
 
-def interleaved(title: str, turns: Mapping[str, Turn], effort: Effort, warm: int = 1) -> Seconds:
-    """Rounds in which each system has one turn; `warm` rounds before them are left out.
+def interleaved(
+    title: str, turns: Mapping[str, Turn], effort: Effort, warm: int = 1, seldom: Set[str] = frozenset()
+) -> Seconds:
+    """Rounds in which each system has one turn, those of `seldom` in some; `warm` rounds before them are left out.
 
     Without any, the first system alone has a turn ahead: it would pay for the memory that the others find there.
     """
-    times: Seconds = {name: [] for name in turns}
+    times: Seconds = {name: {} for name in turns}
     if not warm:
         next(iter(turns.values()))()
     started = time.perf_counter()
@@ -53,18 +57,19 @@ def interleaved(title: str, turns: Mapping[str, Turn], effort: Effort, warm: int
             if number >= effort.least and time.perf_counter() - started > effort.seconds:
                 break
             for name, turn in turns.items():
+                if number > 0 and number % SELDOM and name in seldom:
+                    continue
                 seconds = turn()
                 if number >= 0:
-                    times[name].append(seconds)
+                    times[name][number] = seconds
             bar.update(number >= 0)
     return times
 
 
 def ratio(seconds: Seconds, over: str, under: str) -> float | None:
     """Median of the ratios within a round; None if one of the two was not measured."""
-    if not seconds.get(over) or not seconds.get(under):
-        return None
-    return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
+    one, other = seconds.get(over, {}), seconds.get(under, {})
+    return statistics.median(one[number] / other[number] for number in both) if (both := one.keys() & other) else None
 
 
 def prefill_turns(systems: Mapping[str, System], length: int) -> dict[str, Turn]:

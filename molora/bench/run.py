@@ -85,7 +85,7 @@ def run(
         for job, effort in efforts.items():
             turns = _turns(job, effort, systems, room, llama)
             if turns:
-                seconds[job] = interleaved(job, turns, effort, warm=int(effort.least > 1))
+                seconds[job] = interleaved(job, turns, effort, int(effort.least > 1), _slow(job, turns))
         late = costs(subject.engine) if device == "cpu" and not quick and fits(subject.engine.model) else []
         absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
         needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
@@ -159,9 +159,14 @@ def _turns(job: str, effort: Effort, systems: Mapping[str, System], room: int, l
     return turns
 
 
+def _slow(job: str, turns: Mapping[str, Turn]) -> set[str]:
+    """What takes several times as long as the base. llama.cpp is slow at prompts alone."""
+    return set(turns) - {BASE, MOLORA, RECORDED} - ({LLAMACPP} if job == "decode" else set())
+
+
 def _medians(seconds: dict[str, Seconds]) -> dict[str, dict[str, float]]:
     return {
-        job: {name: round(1000 * statistics.median(times), 3) for name, times in by_system.items()}
+        job: {name: round(1000 * statistics.median(times.values()), 3) for name, times in by_system.items()}
         for job, by_system in seconds.items()
     }
 
@@ -182,7 +187,6 @@ def _memory_ratio(alone: Mapping[str, Any]) -> float | None:
 
 def _bandwidth(copied: float, needed: dict[str, int], decode: Seconds) -> dict[str, Any]:
     """The share of the memory's speed that decode at batch 1 reaches."""
-    shares = {
-        name: round(count / statistics.median(decode[name]) / copied, 3) for name, count in needed.items() if decode
-    }
+    times = {name: statistics.median(decode[name].values()) for name in needed if decode}
+    shares = {name: round(needed[name] / seconds / copied, 3) for name, seconds in times.items()}
     return {"copy_gb_a_second": round(copied / 1e9, 1), "bytes_a_token": needed, "share": shares}

@@ -64,7 +64,7 @@ def test_every_round_times_every_system_and_leaves_no_hooks(systems: dict[str, S
     ):
         seconds = interleaved("job", turns, effort)
         assert {name: len(times) for name, times in seconds.items()} == dict.fromkeys(systems, 3)
-        assert all(time > 0 for times in seconds.values() for time in times)
+        assert all(time > 0 for times in seconds.values() for time in times.values())
     assert not any(module._forward_hooks for module in engine.model.modules() if isinstance(module, Router))
 
 
@@ -119,15 +119,25 @@ def test_rounds_go_on_until_the_time_is_spent_but_not_too_few() -> None:
         return read
 
     turns = {name: turn(name) for name in "ab"}
-    assert interleaved("x", turns, Effort(0.0, 2, 9)) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}, "the first warms up"
+    assert interleaved("x", turns, Effort(0.0, 2, 9)) == {"a": {0: 3.0, 1: 5.0}, "b": {0: 4.0, 1: 6.0}}, (
+        "the first warms up"
+    )
     assert "".join(calls) == "ababab"
     calls.clear()
     assert len(interleaved("x", turns, Effort(60.0, 2, 9), warm=0)["a"]) == 9
     assert "".join(calls) == "a" + 9 * "ab"
+    calls.clear()
+    seconds = interleaved("x", turns, Effort(60.0, 2, 9), seldom={"b"})
+    assert "".join(calls) == "ab" + 2 * "abaaa" + "ab", (
+        "a slow one has a turn where it warms up, and in every fourth round"
+    )
+    assert list(seconds["b"]) == [0, 4, 8]
 
 
 def test_ratios_are_medians_of_those_within_a_round() -> None:
-    seconds = {BASE: [1.0, 2.0, 4.0], MOLORA: [2.0, 3.0, 8.0], RECORDED: [2.0, 6.0, 16.0]}
+    rounds = {BASE: [1.0, 2.0, 4.0], MOLORA: [2.0, 3.0, 8.0], RECORDED: [2.0, 6.0, 16.0]}
+    seconds = {name: dict(enumerate(times)) for name, times in rounds.items()}
     assert ratio(seconds, MOLORA, BASE) == 2.0
     assert ratio(seconds, RECORDED, MOLORA) == 2.0
     assert ratio(seconds, LOOP, MOLORA) is None
+    assert ratio(seconds | {LOOP: {1: 12.0}}, LOOP, MOLORA) == 4.0, "of the one round that it took part in"
