@@ -30,7 +30,7 @@ Turn = Callable[[], float]
 Seconds = dict[str, dict[int, float]]
 """System -> seconds in each round that it took part in."""
 SELDOM = 4
-"""A slow system takes part in every so-manieth round: the others have as many turns more in the same time."""
+"""A slow system takes part in one of so many rounds, which leaves time for more turns of the others."""
 
 
 class Effort(NamedTuple):
@@ -44,7 +44,7 @@ class Effort(NamedTuple):
 def interleaved(
     title: str, turns: Mapping[str, Turn], effort: Effort, warm: int = 1, seldom: Set[str] = frozenset()
 ) -> Seconds:
-    """Rounds in which each system has one turn, those of `seldom` in some; `warm` rounds before them are left out.
+    """Rounds in which each system has one turn, those of `seldom` in some only; `warm` rounds before are left out.
 
     Without any, the first system alone has a turn ahead: it would pay for the memory that the others find there.
     """

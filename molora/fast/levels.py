@@ -19,7 +19,6 @@ BLOCK = 32
 WORTH = 1 << 15
 """Words of levels that take one thread longer to multiply than another one to wake"""
 
-
 _ROUNDING = 1e-4
 """Of a scale: how far off its grid a weight may lie"""
 
@@ -111,7 +110,7 @@ class CompiledLevels:
     """As compiled code takes them."""
 
     few = 32
-    """64 take it nearly as long; where more than the base's product is compiled, all go through `kernel.panels`."""
+    """64 take it nearly as long; `CompiledSite` takes as many through `kernel.panels` where others are in bfloat16"""
 
     def __init__(self, words: Tensor) -> None:
         """words: int32 [O / W, G, 5, W]."""

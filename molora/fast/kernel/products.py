@@ -11,6 +11,7 @@ from molora.fast.kernel.keeping import inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, as_two, in_line, load, load_two, spread, store, total
 
 TWO = 2 * LANES
+"""What `load_two` loads"""
 
 
 @inner
