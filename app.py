@@ -15,14 +15,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while Gradio is importe
 
 import gradio as gr
 
+from molora.ahead import info_ahead
 from molora.atlas.data import ATLASES
 from molora.errors import MoloraError
 from viz import assets
 from viz.api import ask_endpoint
+from viz.coming import Coming
 from viz.panels.atlas import atlas_of
 from viz.panels.conversation import ConversationPanel
 from viz.panels.events import MODEL, QUEUE_SIZE
-from viz.panels.frame import foot, head
+from viz.panels.frame import Head, foot
 from viz.panels.notice import Notice
 from viz.panels.routing import RoutingPanel
 from viz.panels.wording import wire_language
@@ -113,30 +115,33 @@ def _positive(text: str) -> int:
 
 
 def build(
-    engine: Engine, *, most_new_tokens: int = 512, reason: str | None = None, atlases: Path = ATLASES
+    engine: Engine | Coming, *, most_new_tokens: int = 512, reason: str | None = None, atlases: Path = ATLASES
 ) -> gr.Blocks:
     """The page, not yet launched; see `launch`.
 
-    reason: why `--model auto` chose this model; atlases: the folder where its atlas is looked for.
+    engine: it may still be loading; reason: why `--model auto` chose this model; atlases: the folder where its atlas is
+    looked for.
     """
-    info = engine.info
+    coming = engine if isinstance(engine, Coming) else Coming.of(engine)
+    info = coming.info
     with gr.Blocks(title="MoLoRA Lens", fill_width=True, analytics_enabled=False) as page:
         state = gr.State(Session(), time_to_live=SESSION_SECONDS)
         with gr.Column(elem_id="page"):
-            switch = head(info, reason)
+            top = Head(coming, reason)
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=5, min_width=320, elem_id="conversation"):
-                    talk = ConversationPanel(engine, assets.example_questions(info.reads_chinese), most_new_tokens)
+                    talk = ConversationPanel(coming, assets.example_questions(info.reads_chinese), most_new_tokens)
                 with gr.Column(scale=7, min_width=340, elem_id="routing"):
                     atlas = atlas_of(info, atlases)
                     routing = RoutingPanel(info.layers, info.num_experts, info.projections, atlas, info.top_k)
             foot(info)
             notice = Notice()
+        top.wire(page, state)
         talk.wire(state, routing, notice)
         routing.wire(state, notice)
-        routing.compare.wire(engine, state, notice)
+        routing.compare.wire(coming, state, notice)
         gr.api(
-            ask_endpoint(engine, most_new_tokens),
+            ask_endpoint(coming, most_new_tokens),
             api_name="ask",
             concurrency_id=MODEL["concurrency_id"],
             concurrency_limit=MODEL["concurrency_limit"],
@@ -144,11 +149,27 @@ def build(
         wire_language(
             page,
             state,
-            switch,
+            top.html,
             lambda session: [*talk.draw(session), *routing.reworded(session)],
             [*talk.outputs, *routing.outputs],
         )
     return page.queue(max_size=QUEUE_SIZE)
+
+
+def loaded(options: argparse.Namespace) -> Engine:
+    """Raises MoloraError."""
+    from molora.loading import load  # torch, which takes longer to import than the page to build
+
+    return load(options.model, base=options.base, quantize=options.quantize, device=options.device)
+
+
+def prepare(coming: Coming, options: argparse.Namespace) -> None:
+    """Loads the model, unless it is here, and does what its first answer would wait for. Raises MoloraError."""
+    if not coming.here():
+        coming.arrive(loaded(options))
+        print(f"{options.model} is loaded.", flush=True)
+    gc.enable()
+    coming.engine.warm_up()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,15 +181,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(check(options.context))
             return 0
-        from molora.loading import choose_model, load  # torch: after --help has had its chance
-
         if options.model == "auto":
+            from molora.loading import choose_model  # torch: after --help has had its chance
+
             options.model, reason = choose_model()
             print(f"Model: {options.model} ({reason}).", flush=True)
-        engine = load(options.model, base=options.base, quantize=options.quantize, device=options.device)
-        page = build(engine, most_new_tokens=options.max_new_tokens, reason=reason)
-        gc.enable()
-        launch(page, host=options.host, port=options.port, share=options.share, meanwhile=engine.warm_up)
+        info = info_ahead(options.model, options.base)
+        coming = Coming(info) if info else Coming.of(loaded(options))
+        page = build(coming, most_new_tokens=options.max_new_tokens, reason=reason)
+        launch(
+            page,
+            host=options.host,
+            port=options.port,
+            share=options.share,
+            meanwhile=lambda: prepare(coming, options),
+        )
     except (MoloraError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

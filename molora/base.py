@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from molora import fast
-from molora.demo import demo_base
+from molora.demo import DEMO, demo_base
 from molora.errors import MoloraError
 from molora.hub import BASE_FILES, folder_of
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 QUANTIZE: tuple[Quantize, ...] = ("auto", "none", "8bit", "4bit")
-
-DEMO = "demo"
-"""Names both the shipped adapter and the base that it was trained on."""
 
 
 def load_base(

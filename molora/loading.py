@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from molora.base import DEMO, Quantize, config_of, load_base, packed_as, resolve_device, resolve_quantize, skeleton
-from molora.checkpoint import FILES, Checkpoint, check_fit, fill, read_checkpoint
+from molora.base import Quantize, config_of, load_base, packed_as, resolve_device, resolve_quantize, skeleton
+from molora.checkpoint import Checkpoint, check_fit, fill, read_checkpoint
+from molora.checkpoint_files import FILES, OWN_BASE, base_of
+from molora.demo import DEMO, DEMO_ADAPTER
 from molora.errors import MoloraError
-from molora.hub import BASE_FILES, folder_of, is_hub_id
+from molora.hub import BASE_FILES, folder_of
 from molora.info import engine_info, float_dtype
 from molora.routers import grid_of
 from molora.wrap import wrap
@@ -24,13 +24,6 @@ MING_MOE = "BlueZeros/MING-MOE-7B"
 _MING_MOE_BASE = "Qwen/Qwen1.5-7B-Chat"
 _MING_MOE_BYTES = 9 * 2**30
 """4-bit weights 3.4 GiB, bf16 embeddings and head 2.4, adapter 0.4, cache and workspace: room for 4,096 tokens."""
-
-DEMO_ADAPTER = Path(__file__).parent.parent / "assets" / "demo"
-"""The shipped checkpoint."""
-
-
-OWN_BASE = "base"
-"""How a checkpoint names a base that lies in its own folder, below this name; see `molora.quantize`."""
 
 
 class Choice(NamedTuple):
@@ -100,7 +93,7 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     if is_xlora(folder):
         return load_xlora(model, base, quantize, device)
     checkpoint = read_checkpoint(folder)
-    base = base or base_of(checkpoint)
+    base = base or base_of(checkpoint.folder, checkpoint.config)
     device = resolve_device(device)
     check_base(checkpoint, base)
     network, tokenizer = load_base(base, quantize, device)
@@ -121,21 +114,6 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     if gc.isenabled():
         gc.collect()  # to look through all that imports made takes long: better here than in the first answer
     return engine
-
-
-def base_of(checkpoint: Checkpoint) -> str:
-    """The base that the checkpoint names. Released ones may name a folder of their author's machine."""
-    name = checkpoint.config.base
-    if name == OWN_BASE and (checkpoint.folder / OWN_BASE).is_dir():
-        return str(checkpoint.folder / OWN_BASE)
-    if name == DEMO or is_hub_id(name) or (Path(name).is_dir() and name):
-        return name
-    if match := re.search(r"(Qwen1\.5-[\d.]+B(?:-Chat)?)/?$", name):
-        return f"Qwen/{match[1]}"
-    raise MoloraError(
-        f"The checkpoint in {checkpoint.folder} names its base {name!r}, which is no folder here and no hub id. "
-        "Say which base it was trained on with --base."
-    )
 
 
 def check_base(checkpoint: Checkpoint, base: str) -> None:

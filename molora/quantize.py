@@ -22,11 +22,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from molora.base import DEMO, load_base, resolve_device, skeleton
-from molora.checkpoint import FILES, read_checkpoint
+from molora.base import load_base, resolve_device, skeleton
+from molora.checkpoint import read_checkpoint
+from molora.checkpoint_files import FILES, OWN_BASE, base_of
+from molora.demo import DEMO, DEMO_ADAPTER
 from molora.errors import MoloraError
 from molora.hub import folder_of
-from molora.loading import DEMO_ADAPTER, OWN_BASE, base_of, check_base
+from molora.loading import check_base
 from molora.machine import BYTES_A_WEIGHT
 from molora.native.loading import is_whole
 from molora.native.xlora_loading import is_xlora
@@ -52,7 +54,7 @@ def quantize(model: str, out: Path, base: str | None = None, packed: Packed = "4
     if is_whole(source) or is_xlora(source):
         raise MoloraError(f"{model} is no checkpoint in MING-MOE's layout; this command packs those alone.")
     checkpoint = read_checkpoint(source)
-    base = base or base_of(checkpoint)
+    base = base or base_of(checkpoint.folder, checkpoint.config)
     check_base(checkpoint, base)
     files = [path for name in FILES if (path := source / name).is_file()]
     check_room(out, _packed_bytes(skeleton(base), packed) + sum(path.stat().st_size for path in files))

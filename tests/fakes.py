@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from molora.edits import RoutingEdit
 from molora.engine import Engine, EngineInfo, Step
 from molora.trace import ANSWER, PROMPT, TEMPLATE, RoutingTrace
+from viz.coming import Coming
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -108,6 +109,11 @@ class FakeEngine:
     def engine(self) -> Engine:
         """Itself, for whatever takes an engine: it has the parts that the page uses."""
         return cast(Engine, self)
+
+    @property
+    def coming(self) -> Coming:
+        """The same for the page, which it has come to."""
+        return Coming.of(self.engine)
 
     def logprobs(
         self, messages: list[dict[str, str]], answer_ids: Sequence[int], edit: RoutingEdit | None = None

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import molora
-from molora.base import DEMO, load_base, resolve_device, resolve_quantize
+from molora.base import load_base, resolve_device, resolve_quantize
+from molora.demo import DEMO
 from molora.errors import MoloraError
 from molora.layers import MoloraLinear
 from molora.loading import choose_model

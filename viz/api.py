@@ -14,10 +14,10 @@ import numpy as np
 from molora.errors import MoloraError
 from molora.trace import RoutingTrace
 from viz.chat import TIME_LIMIT_SECONDS, UPDATE_SECONDS, bounded, check_prompt, running, usual_penalty
+from viz.coming import Coming
 
 if TYPE_CHECKING:
     from molora.edits import RoutingEdit
-    from molora.engine import Engine
 
 
 def routed_experts(trace: RoutingTrace) -> str:
@@ -28,7 +28,7 @@ def routed_experts(trace: RoutingTrace) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator[dict[str, Any]]]:
+def ask_endpoint(coming: Coming, most_new_tokens: int) -> Callable[..., Iterator[dict[str, Any]]]:
     """The function behind `/ask`; its signature is the endpoint's."""
 
     def ask(
@@ -43,10 +43,10 @@ def ask_endpoint(engine: Engine, most_new_tokens: int) -> Callable[..., Iterator
         projections, top_k]}, about three times a second. `edit` changes the routing: a list of rules, {"kind": "drop",
         "reroute", "force" or "attention_off", "experts", "layers", "projections"}; what is left out means all."""
         try:
-            sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(engine.info), seed)
+            sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(coming.info), seed)
             begun = drawn = time.monotonic()
             messages = [{"role": "user", "content": check_prompt(prompt)}]
-            with running(engine, messages, sampling, _edit(edit)) as steps:
+            with running(coming.engine, messages, sampling, _edit(edit)) as steps:
                 for step in steps:
                     now = time.monotonic()
                     late = now - begun > TIME_LIMIT_SECONDS

@@ -27,7 +27,7 @@ def launch(
 ) -> str:
     """Serves the page and returns its local address. Without the internet `share` says so, and the page stays.
 
-    meanwhile: done in the background once the page is there.
+    meanwhile: done once the page is there, in this thread, which then waits for the program's end.
     """
     theme = gr.themes.Base(
         primary_hue="zinc",
@@ -51,10 +51,10 @@ def launch(
     )
     served.add_route(PATH, receive, methods=["POST"])
     print(f"MoLoRA Lens is at {address}", flush=True)
-    if meanwhile:
-        threading.Thread(target=meanwhile, daemon=True).start()
     if share:
-        print(_share(page), flush=True)
+        threading.Thread(target=lambda: print(_share(page), flush=True), daemon=True).start()
+    if meanwhile:
+        meanwhile()
     if block:
         page.block_thread()
     return address

@@ -25,8 +25,9 @@ from tqdm.auto import tqdm
 from molora.analysis import pick_counts
 from molora.atlas.analysis import report
 from molora.atlas.data import ATLASES, SIDES, Atlas
-from molora.base import DEMO, QUANTIZE
+from molora.base import QUANTIZE
 from molora.chat import encode_chat
+from molora.demo import DEMO
 from molora.engine import Engine
 from molora.errors import MoloraError
 from molora.layers import Router

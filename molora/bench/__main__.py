@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from molora.base import DEMO, QUANTIZE
+from molora.base import QUANTIZE
 from molora.bench import length
 from molora.bench.report import lengths_table, section, table
 from molora.bench.run import run
+from molora.demo import DEMO
 from molora.errors import MoloraError
 from molora.loading import load
 from molora.report import replaced

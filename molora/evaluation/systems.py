@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from molora.base import load_base, skeleton
-from molora.checkpoint import PARTS, fill, read_checkpoint
+from molora.checkpoint import fill, read_checkpoint
+from molora.checkpoint_files import PARTS
 from molora.config import ATTENTION_PROJECTIONS, EXPERT_PROJECTIONS
 from molora.errors import MoloraError
 from molora.train import parse, run

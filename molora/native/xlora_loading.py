@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from molora.base import Quantize, load_base, resolve_device, resolve_quantize
-from molora.checkpoint import sha256_of
+from molora.checkpoint_files import sha256_of
 from molora.errors import MoloraError
 from molora.hub import folder_of
 from molora.info import engine_info

@@ -150,7 +150,7 @@ def test_an_empty_tab_says_what_to_do(panel: RoutingPanel) -> None:
 
 def test_the_endpoint_takes_an_edit_and_tells_it() -> None:
     fake = FakeEngine()
-    ask = ask_endpoint(fake.engine, 16)
+    ask = ask_endpoint(fake.coming, 16)
     rules = [{"kind": "drop", "experts": [3], "projections": ["up_proj"]}]
     assert list(ask("Why?", edit=rules))[-1]["edit"] == "without expert 3 of up_proj"
     assert fake.edits == [RoutingEdit.drop([3], projections=["up_proj"])]

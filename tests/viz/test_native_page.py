@@ -8,7 +8,8 @@ import gradio as gr
 
 import app
 from tests.fakes import INFO, FakeEngine, fake_trace
-from viz.panels.frame import head
+from viz.coming import Coming
+from viz.panels.frame import Head
 from viz.panels.routing import RoutingPanel
 from viz.session import Session
 from viz.view import View
@@ -27,11 +28,11 @@ NATIVE = replace(
 
 
 def test_the_head_tells_shared_experts_and_which_layers_have_routers() -> None:
-    shown = head(NATIVE, None).value
+    shown = Head(Coming(NATIVE), None).html.value
     for chip in ("64 experts, top-6", "2 shared, always on", "4 of 5 layers"):
         assert f"<span>{chip}</span>" in shown
-    assert "shared" not in head(INFO, None).value
-    assert "<span>4 layers × 3</span>" in head(INFO, None).value
+    assert "shared" not in Head(Coming(INFO), None).html.value
+    assert "<span>4 layers × 3</span>" in Head(Coming(INFO), None).html.value
 
 
 def test_all_tabs_draw_a_trace_of_one_projection() -> None:

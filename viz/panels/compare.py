@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
 from molora.compare import Comparison
 from molora.errors import MoloraError
+from viz.coming import Coming
 from viz.figures.compare import divergence_map, window_part
 from viz.figures.difference import text_difference
 from viz.figures.edit_words import edit_words
@@ -26,9 +27,6 @@ from viz.second import Other, comparison
 from viz.second_run import AGAIN, OTHERWISE, choices, plan, run
 from viz.session import Session
 from viz.view import Shape
-
-if TYPE_CHECKING:
-    from molora.engine import Engine
 
 HEIGHT = 330
 
@@ -138,7 +136,7 @@ class ComparePanel:
         part = window_part(found, show, shown.first, shown.last) if shown.narrow else None
         return divergence_map(found, show=show, height=HEIGHT, part=part, texts_once=texts_once)
 
-    def wire(self, engine: Engine, state: gr.State, notice: Notice) -> None:
+    def wire(self, coming: Coming, state: gr.State, notice: Notice) -> None:
         """A run is two events, as an answer is: it is planned at once, then it waits for the model's turn."""
         if not self.outputs:
             return
@@ -157,7 +155,7 @@ class ComparePanel:
                 return
             refused = ""
             try:
-                for progress in run(engine, session):
+                for progress in run(coming.engine, session):
                     if session.planned is not None:
                         yield [gr.skip(), self.draw(session, progress)[0], *[gr.skip()] * (len(page) - 2)]
             except MoloraError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -11,7 +11,8 @@ from molora.errors import MoloraError
 from viz.again import intervene
 from viz.answer_text import linked_turns
 from viz.assets import js
-from viz.chat import busy, check_prompt, reply, usual_penalty
+from viz.chat import UPDATE_SECONDS, busy, check_prompt, reply, usual_penalty
+from viz.coming import Coming
 from viz.figures.conversation import conversation, examples
 from viz.language import spoken, t
 from viz.panels.events import EVERY, MODEL, QUICK
@@ -21,13 +22,10 @@ from viz.panels.settings import Settings
 from viz.panels.wording import worded
 from viz.session import Session
 
-if TYPE_CHECKING:
-    from molora.engine import Engine
-
 
 class ConversationPanel:
-    def __init__(self, engine: Engine, questions: list[str], most_new_tokens: int) -> None:
-        self.engine = engine
+    def __init__(self, coming: Coming, questions: list[str], most_new_tokens: int) -> None:
+        self.coming = coming
         self.questions = questions
         self.log = worded(
             lambda: {"label": t("Conversation")},
@@ -77,7 +75,7 @@ class ConversationPanel:
                 apply_default_css=False,
                 elem_classes="hints",
             )
-        self.settings = Settings(most_new_tokens, usual_penalty(engine.info))
+        self.settings = Settings(most_new_tokens, usual_penalty(coming.info))
 
         self.outputs = [self.log, self.send, self.stop]
 
@@ -87,9 +85,12 @@ class ConversationPanel:
         page = [*talk, *routing.outputs]
 
         def answer(session: Session, *settings: float) -> Iterator[list[Any]]:
+            while session.waiting and not self.coming.here(UPDATE_SECONDS):
+                pass
             if not session.waiting:  # refused, or stopped before its turn; without a yield Gradio empties the page
                 yield [gr.skip()] * len(page)
-            for _ in reply(self.engine, session, self.settings.sampling(*settings)):
+                return
+            for _ in reply(self.coming.engine, session, self.settings.sampling(*settings)):
                 yield [*self.draw(session), *routing.draw(session)]
 
         def settled(session: Session) -> list[Any]:
@@ -118,7 +119,7 @@ class ConversationPanel:
         def answer_again(session: Session, *settings: float) -> Iterator[list[Any]]:
             if not session.waiting or session.edits.task is None:
                 yield [gr.skip()] * len(page)
-            for _ in intervene(self.engine, session, self.settings.sampling(*settings)):
+            for _ in intervene(self.coming.engine, session, self.settings.sampling(*settings)):
                 yield [*self.draw(session), *routing.draw(session)]
 
         for button, prepare in routing.edit.tasks:
@@ -204,6 +205,6 @@ class ConversationPanel:
             "Ask a medical question. Beside the answer you see, for every token and layer, which experts the routers "
             "picked."
         )
-        if spoken() == "zh" and not self.engine.info.reads_chinese:
+        if spoken() == "zh" and not self.coming.info.reads_chinese:
             said += t(" This model reads English only.")
         return f'<div class="welcome"><p>{said}</p>{examples(self.questions)}</div>'

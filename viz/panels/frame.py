@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from viz.assets import js
+from viz.coming import Coming
 from viz.language import spoken, t, tn
+from viz.panels.events import QUICK
 from viz.panels.wording import worded
+from viz.session import Session
 
 if TYPE_CHECKING:
     from molora.engine import EngineInfo
 
 
-def head(info: EngineInfo, reason: str | None) -> gr.HTML:
-    """Title, one chip a fact about the model, and the switches of language, with the event `speak`, and of light.
+class Head:
+    """Title, one chip a fact about the model, and the switches of language, with the event `speak`, and of light."""
 
-    reason: why this model was chosen, where nobody named one.
-    """
-    return worded(
-        lambda: {"value": _head(info, reason)},
-        gr.HTML,
-        js_on_load=js("language"),
-        elem_id="head",
-        apply_default_css=False,
-    )
+    def __init__(self, coming: Coming, reason: str | None) -> None:
+        """reason: why this model was chosen, where nobody named one."""
+        self._coming, self._reason = coming, reason
+        self.html = worded(
+            lambda: {"value": self._said()},
+            gr.HTML,
+            js_on_load=js("language"),
+            elem_id="head",
+            apply_default_css=False,
+        )
+
+    def wire(self, page: gr.Blocks, state: gr.State) -> None:
+        """A page that is opened before the model is loaded asks every second whether it is; later ones know."""
+        if self._coming.here():
+            return
+        looks = gr.Timer(1)
+
+        def arrived(session: Session) -> list[Any]:
+            return [self._said(), gr.Timer(active=False)] if self._coming.here() else [gr.skip(), gr.skip()]
+
+        def settled() -> None:
+            self.html.value, looks.active = self._said(), False
+            page.config = page.get_config_file()  # what a page is opened with
+
+        looks.tick(arrived, state, [self.html, looks], **QUICK)
+        self._coming.then(settled)
+
+    def _said(self) -> str:
+        return _head(self._coming.info, self._reason)
 
 
 def _head(info: EngineInfo, reason: str | None) -> str:
@@ -41,11 +64,13 @@ def _head(info: EngineInfo, reason: str | None) -> str:
         precision = t("4 bits")
     elif info.decodes_in_4bit:
         precision = t("{weights}, decode in 4 bits", weights=info.weights)
-    chips = [info.model, precision, info.device, experts]
+    chips = [info.model, precision, info.device, experts] if info.is_loaded else [info.model, experts]
     if info.num_shared_experts:
         chips.append(t("{count} shared, always on", count=info.num_shared_experts))
     chips.append(layers if len(info.projections) == 1 else f"{layers} × {len(info.projections)}")
     shown = "".join(f"<span>{escape(chip)}</span>" for chip in chips)
+    if not info.is_loaded:
+        shown += f'<span class="coming">{t("loading…")}</span>'
     because = escape(t("Chosen because {reason}", reason=reason)) if reason else ""
     why = f'<div class="why" title="{because}">{because}</div>' if reason else ""
     return (
