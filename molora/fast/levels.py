@@ -143,7 +143,7 @@ class CompiledLevels:
             found = torch.zeros(parts, 2)  # of each part how far off its grid a weight lies, and the sum of scales
             packed(weight.contiguous().numpy(), own.numpy(), found.numpy(), parts)
             worst, scale = found[:, 0].max(), found[:, 1].sum() / (len(weight) * blocks)
-            if worst.isinf() or worst > _ROUNDING * scale:
+            if not worst <= _ROUNDING * scale:  # it may be no number
                 return None
         return cls(words)
 

@@ -62,7 +62,7 @@ def packs_prompts(model: Any) -> bool:
 
 def prompt_dtype(model: Any) -> torch.dtype:
     """What the products of a prompt are made in. A CPU without instructions for bfloat16 is slower with it."""
-    return torch.bfloat16 if packs(model) and cpu_has("avx512_bf16", "amx_bf16") else model.dtype
+    return torch.bfloat16 if cpu_has("avx512_bf16", "amx_bf16") and packs(model) else model.dtype
 
 
 def fits(model: Any) -> bool:

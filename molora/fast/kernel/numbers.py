@@ -53,6 +53,16 @@ def narrow_array(address: int, shape: Any, like: Any) -> Any:
 
 
 @intrinsic
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """The float32 that has these bits."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), of
+
+
+@intrinsic
 def half(typing_context: Any, value: Any) -> Any:
     """bfloat16's bits of a float32, rounded to the nearest, to the even one of two."""
 
