@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from molora import fast
 from molora.base import Quantize, config_of, load_base, packed_as, resolve_device, resolve_quantize, skeleton
 from molora.checkpoint import Checkpoint, check_fit, fill, read_checkpoint
 from molora.checkpoint_files import FILES, OWN_BASE, base_of
@@ -111,6 +112,8 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
         is_demo=model == DEMO,
     )
     engine = Engine(network, tokenizer, info)
+    if info.decodes_in_4bit:
+        fast.set_up(network)
     if gc.isenabled():
         gc.collect()  # to look through all that imports made takes long: better here than in the first answer
     return engine

@@ -10,7 +10,7 @@ from molora.fast.cache import Among, growing_cache
 from molora.fast.graph import GraphedStep, decode_of
 from molora.fast.plan import Plan
 from molora.fast.step import Step
-from molora.fast.store import allow_packing, fits, may_pack, packs, packs_prompts, prompt_dtype, step_of
+from molora.fast.store import allow_packing, fits, may_pack, packs, packs_prompts, prompt_dtype, set_up, step_of
 
 __all__ = [
     "Among",
@@ -25,5 +25,6 @@ __all__ = [
     "packs",
     "packs_prompts",
     "prompt_dtype",
+    "set_up",
     "step_of",
 ]

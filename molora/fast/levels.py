@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,8 @@ class TorchLevels:
     @classmethod
     def of(cls, weights: Sequence[Tensor]) -> TorchLevels | None:
         """As `levels_of`."""
+        if any(grid_of(weight[:16]) is None for weight in weights):  # nearly all that have more levels have them there
+            return None
         grids = [grid for weight in weights if (grid := grid_of(weight)) is not None]
         return cls.pack(*(torch.cat(each) for each in zip(*grids, strict=True))) if len(grids) == len(weights) else None
 
@@ -140,11 +143,13 @@ class CompiledLevels:
         sizes, blocks, parts = [len(weight) for weight in weights], weights[0].shape[1] // BLOCK, threads()
         words = torch.empty(sum(sizes) // LANES, blocks, 5, LANES, dtype=torch.int32)
         for weight, own in zip(weights, words.split([size // LANES for size in sizes]), strict=True):
-            found = torch.zeros(parts, 2)  # of each part how far off its grid a weight lies, and the sum of scales
-            packed(weight.contiguous().numpy(), own.numpy(), found.numpy(), parts)
-            worst, scale = found[:, 0].max(), found[:, 1].sum() / (len(weight) * blocks)
-            if not worst <= _ROUNDING * scale:  # it may be no number
-                return None
+            source, target = weight.contiguous().numpy(), own.numpy()
+            for rows in (LANES, len(weight)):  # nearly all that have more levels have them in the first rows
+                found = np.zeros((parts, 2), np.float32)  # how far off its grid a weight lies; the sum of scales
+                packed(source[:rows], target[: rows // LANES], found, parts)
+                worst, scale = found[:, 0].max(), found[:, 1].sum() / (rows * blocks)
+                if not worst <= _ROUNDING * scale:  # it may be no number
+                    return None
         return cls(words)
 
     def multiply(self, x: Tensor) -> Tensor:

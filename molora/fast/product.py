@@ -110,7 +110,7 @@ def biases_of(linears: Sequence[nn.Linear]) -> Tensor | None:
 
 def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     """None if the weights of any block take more than 16 evenly spaced values."""
-    if not all(map(seems_packable, linears)):
+    if not all(is_plain(linear) and packable(linear.weight) for linear in linears):
         return None
     levels = levels_of([linear.weight.detach() for linear in linears])
     if levels is None:

@@ -57,12 +57,18 @@ def packs(model: Any) -> bool:
 
 def packs_prompts(model: Any) -> bool:
     """Whether many tokens at once are, too."""
-    return fastest() is CompiledLevels and prompt_dtype(model) == torch.float32 and packs(model)
+    packed = packs(model)
+    return packed and fastest() is CompiledLevels and _prompt_dtype(model, packed) == torch.float32
 
 
 def prompt_dtype(model: Any) -> torch.dtype:
-    """What the products of a prompt are made in. A CPU without instructions for bfloat16 is slower with it."""
-    return torch.bfloat16 if cpu_has("avx512_bf16", "amx_bf16") and packs(model) else model.dtype
+    """What the products of a prompt are made in."""
+    return _prompt_dtype(model, packs(model))
+
+
+def _prompt_dtype(model: Any, packed: bool) -> torch.dtype:
+    """A CPU without instructions for bfloat16 is slower with it."""
+    return torch.bfloat16 if packed and cpu_has("avx512_bf16", "amx_bf16") else model.dtype
 
 
 def fits(model: Any) -> bool:
@@ -103,6 +109,12 @@ def step_of(model: Any) -> Step:
         return known[1]
 
 
+def set_up(model: Any) -> None:
+    """Readies compiled code for a model that `packs`: half a second of imports, which belong to loading rather than to
+    the first answer. Of its weights one layer's smallest are packed."""
+    _ = step_of(model).layers[0].out.base
+
+
 def _made(model: Any) -> Step:
     if model.model.norm.weight.is_cuda:
         return fused_step(model) or Step(model, may_pack(model))
@@ -110,7 +122,7 @@ def _made(model: Any) -> Step:
         return Step(model, may_pack(model))
     from molora.fast.compiled import CompiledStep  # here alone: numba takes half a second to import
 
-    return CompiledStep(model, True, prompt_dtype(model))
+    return CompiledStep(model, True, _prompt_dtype(model, packed=True))
 
 
 def _sees_all(config: Any) -> bool:
