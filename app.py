@@ -168,6 +168,7 @@ def prepare(coming: Coming, options: argparse.Namespace) -> None:
     if not coming.here():
         coming.arrive(loaded(options))
         print(f"{options.model} is loaded.", flush=True)
+    gc.freeze()  # what imports and loading made stays: to look through it for garbage takes half a second
     gc.enable()
     coming.engine.warm_up()
 

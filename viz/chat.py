@@ -112,8 +112,8 @@ def reply(
         session.edits.forget()
     session.trace, session.opened, session.chosen, session.start, session.length = None, "", None, None, None
     turns.append(Turn("assistant", "", aside=edit is not None))
-    started = drawn = time.monotonic()
-    note = ""
+    started = time.monotonic()
+    drawn, note = started - UPDATE_SECONDS, ""  # the first token shows at once
     try:
         yield
         with running(engine, messages, sampling, edit, begun) as steps:

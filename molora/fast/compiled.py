@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, all_turned, attended, best, gated, normed, turned
+from molora.fast.kernel.keeping import on_disk
 from molora.fast.kernel.lanes import LANES
 from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears
 from molora.fast.picks import Picks
@@ -51,15 +52,15 @@ class CompiledStep(Step):
     _warming = False
 
     def warm_up(self) -> None:
-        """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
-        keep to `Step`'s way, so that they need not wait."""
-        self._warming = True
+        """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make while it
+        compiles keep to `Step`'s way, so that they need not wait."""
+        self._warming = not on_disk()
         try:
-            _ = self._head, self._compiled
+            _ = self._compiled, self._head
             ahead = copy(self)
             ahead._warming = False
             with torch.inference_mode():
-                for count in (_WORTH // 4, 3 * _WORTH):  # for the second's next token several threads are worth it
+                for count in (_WORTH // 4, 2 * _WORTH):  # for the second's next token several threads are worth it
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
                     logits, _ = ahead.many(tokens, cache, Plan())
                     ahead.likeliest(logits)

@@ -16,6 +16,9 @@ from molora.highest import highest
 _EXACT = 128
 """Best tokens whose logits are computed anew from the weights themselves; the rest are right to three digits or so."""
 
+_ROWS = 2048
+"""Of a head that are looked at at once"""
+
 
 def head_product(head: nn.Linear, pack: bool) -> Product:
     """`pack`: if the weights lie on a grid of 255 levels a block, as those of a Q8_0 file do.
@@ -24,17 +27,11 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
     """
     if not pack or bias_of(head) is not None or not packable(head.weight) or head.out_features < 8 * _EXACT:
         return product([head], pack)
-    blocks = head.weight.detach().unflatten(-1, (-1, BLOCK))  # [V, G, 32]
-    scale = blocks.abs().amax(-1, keepdim=True) / 127  # [V, G, 1]
-    levels = (blocks / scale.clamp_min(torch.finfo(scale.dtype).tiny)).round_()  # -127 to 127
-    if not on_grid(levels, scale, torch.zeros_like(scale), blocks):
+    split = _split(head.weight.detach())
+    if split is None:
         return product([head], pack)
-    low = levels.remainder(16)  # 0 to 15
-    high = (levels - low) / 16 + 8  # 0 to 15
-    scale = scale[..., 0]  # [V, G]
-    halves = pack4(
-        torch.cat([high, low]), torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale])
-    )
+    levels, scale = split
+    halves = pack4(levels, torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale]))
 
     def multiply(x: Tensor) -> Tensor:
         both = halves.multiply(x)  # [1, 2*V]
@@ -44,3 +41,21 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
         return logits
 
     return Product(multiply, halves.nbytes + head.weight[:_EXACT].nbytes)
+
+
+def _split(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Levels of a weight [V, I], high halves above low ones, uint8 [2*V, G, 32], and their scales [V, G]; None if it
+    does not lie on such a grid. Some rows at a time, so that what is made of them on the way stays in the cache."""
+    blocks = weight.unflatten(-1, (-1, BLOCK))  # [V, G, 32]
+    halves, scales = torch.empty(2, *blocks.shape, dtype=torch.uint8), blocks.new_empty(blocks.shape[:2])
+    for at in range(0, len(blocks), _ROWS):
+        rows = slice(at, at + _ROWS)
+        some = blocks[rows]
+        scale = some.abs().amax(-1, keepdim=True) / 127  # [2048, G, 1]
+        levels = (some / scale.clamp_min(torch.finfo(scale.dtype).tiny)).round_()  # -127 to 127
+        if not on_grid(levels, scale, torch.zeros_like(scale), some):
+            return None
+        whole = levels.add_(128).byte()  # 16 * (high - 8) + low is the level
+        halves[0, rows], halves[1, rows] = whole >> 4, whole & 15
+        scales[rows] = scale[..., 0]
+    return halves.flatten(0, 1), scales

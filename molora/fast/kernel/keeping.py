@@ -25,6 +25,13 @@ def _stamp() -> str:
 
 
 _STAMP = _stamp()
+_KEPT: list[Any] = []
+
+
+def on_disk() -> bool:
+    """Whether what was asked for so far had been compiled by an earlier start, as all the rest then was, too."""
+    found = [function.stats for function in _KEPT]
+    return any(each.cache_hits for each in found) and not any(each.cache_misses for each in found)
 
 
 def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..., Any]:
@@ -33,9 +40,11 @@ def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..
     own = FunctionType(function.__code__, function.__globals__)
     own.__qualname__ = f"{function.__qualname__}_{'together_' * parallel}{_STAMP}"  # numba keeps it by this name
     try:
-        return how(cache=True)(own)
+        compiled = how(cache=True)(own)
     except RuntimeError:
-        return how()(own)
+        compiled = how()(own)
+    _KEPT.append(compiled)
+    return compiled
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
