@@ -200,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MoloraError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while the model was being loaded
+        return 130
     return 0
 
 

@@ -44,10 +44,11 @@ def ask_endpoint(coming: Coming, most_new_tokens: int) -> Callable[..., Iterator
         "reroute", "force" or "attention_off", "experts", "layers", "projections"}; what is left out means all."""
         try:
             sampling = bounded(most_new_tokens, max_new_tokens, temperature, 1.0, usual_penalty(coming.info), seed)
+            messages = [{"role": "user", "content": check_prompt(prompt)}]
+            engine = coming.engine
             begun = time.monotonic()
             drawn = begun - UPDATE_SECONDS  # the first token comes at once
-            messages = [{"role": "user", "content": check_prompt(prompt)}]
-            with running(coming.engine, messages, sampling, _edit(edit)) as steps:
+            with running(engine, messages, sampling, _edit(edit)) as steps:
                 for step in steps:
                     now = time.monotonic()
                     late = now - begun > TIME_LIMIT_SECONDS

@@ -104,3 +104,15 @@ def test_an_engine_that_cannot_be_loaded_ends_the_program(
     assert said.out.startswith("MoLoRA Lens is at http://127.0.0.1:")
     assert said.err == "app.py: It is damaged.\n"
     gr.close_all()
+
+
+def test_an_interrupted_start_ends_without_a_word(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> Engine:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("molora.loading.load", interrupted)
+    assert app.main(["--model", str(checkpoint)]) == 130
+    assert capsys.readouterr().err == ""
+    gr.close_all()

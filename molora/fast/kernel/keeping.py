@@ -29,7 +29,8 @@ _KEPT: list[Any] = []
 
 
 def on_disk() -> bool:
-    """Whether what was asked for so far had been compiled by an earlier start, as all the rest then was, too."""
+    """Whether what was asked for so far had been compiled by an earlier start, which then compiled all the rest, too,
+    unless it was stopped at it."""
     found = [function.stats for function in _KEPT]
     return any(each.cache_hits for each in found) and not any(each.cache_misses for each in found)
 
