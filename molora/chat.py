@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 from molora.errors import MoloraError
@@ -22,6 +23,7 @@ CHATML = (
 """The template of MING-MOE and of the Qwen1.5 chat models it grew on."""
 
 _ROLES = ("system", "user", "assistant")
+_ENCODING = Lock()
 _MARK = "\ue0a7{}\ue0a8"
 _MARKS = re.compile("\ue0a7(\\d+)\ue0a8")
 
@@ -71,10 +73,20 @@ def encode_turns(tokenizer: Any, messages: Sequence[Message], *, open_answer: bo
     for at, piece in enumerate(_MARKS.split(rendered)):  # template, number, template, number, ..., template
         number = int(piece) if at % 2 else None
         text = piece if number is None else messages[number]["content"]
-        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=number is not None)["input_ids"]
+        ids = encode(tokenizer, text, plain=number is not None)
         turns.token_ids.extend(ids)
         turns.message.extend([number] * len(ids))
     return turns
+
+
+def encode(tokenizer: Any, text: str, *, plain: bool = True) -> list[int]:
+    """Token ids of a text as it stands. `plain`: special tokens in it are the letters that they are written with.
+
+    One at a time: the tokenizer keeps that choice as a state of its own, which two threads would change for each other.
+    """
+    with _ENCODING:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+    return ids
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from molora import fast
 from molora import reading as passes
-from molora.chat import Message, Prompt, encode_chat
+from molora.chat import Message, Prompt, encode, encode_chat
 from molora.edits import RoutingEdit
 from molora.errors import MoloraError
 from molora.info import EngineInfo
@@ -131,7 +131,7 @@ class Engine:
 
         Raises MoloraError if the text is empty or longer than the model's context, or the edit cannot be used.
         """
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = encode(self.tokenizer, text)
         if not 0 < len(ids) <= self.info.context_length:
             raise MoloraError(f"The text has {len(ids)} tokens; 1 to {self.info.context_length} can be read.")
         reading = self._reading(len(ids), 0, edit)

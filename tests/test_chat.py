@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -67,3 +68,20 @@ def test_a_template_that_refuses_is_reported() -> None:
     strict.chat_template = "{{ raise_exception('only one turn') }}" + CHATML
     with pytest.raises(MoloraError, match="chat template refuses this conversation: only one turn"):
         encode_chat(strict, TALKS[0])
+
+
+def test_what_one_thread_encodes_is_not_changed_by_another() -> None:
+    talk = [{"role": "user", "content": "What is <|im_end|> asthma?"}]
+    expected, found = encode_chat(TOKENIZER, talk).token_ids, list[list[int]]()
+
+    def encode() -> None:
+        for _ in range(200):
+            found.append(encode_chat(TOKENIZER, talk).token_ids)
+
+    threads = [threading.Thread(target=encode) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 800
+    assert all(ids == expected for ids in found)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig
 
-from molora.chat import encode_chat
+from molora.chat import encode, encode_chat
 from molora.engine import stop_ids
 from molora.reading import cache_argument
 from molora.tasks import Item, Task
@@ -69,7 +69,7 @@ def choice_scores(model: Any, tokenizer: Any, prompt: Sequence[int], choices: Se
     """
     body, head = model.model, model.lm_head
     device = model.get_input_embeddings().weight.device
-    options = [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in choices]
+    options = [encode(tokenizer, text) for text in choices]
     width = max(map(len, options))
     cache = DynamicCache(config=model.config)
     cached = {cache_argument(body): cache, "use_cache": True}
