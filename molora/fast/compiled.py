@@ -18,7 +18,6 @@ from transformers import DynamicCache
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, all_turned, attended, best, gated, normed, turned
-from molora.fast.kernel.keeping import on_disk
 from molora.fast.kernel.lanes import LANES
 from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears
 from molora.fast.picks import Picks
@@ -52,9 +51,9 @@ class CompiledStep(Step):
     _warming = False
 
     def warm_up(self) -> None:
-        """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make while it
-        compiles keep to `Step`'s way, so that they need not wait."""
-        self._warming = not on_disk()
+        """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
+        keep to `Step`'s way, so that they need not wait."""
+        self._warming = True
         try:
             _ = self._compiled, self._head
             ahead = copy(self)

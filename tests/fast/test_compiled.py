@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molora import fast
 from molora.edits import RoutingEdit
-from molora.fast import compiled, kernel, linears
+from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
 from molora.fast.levels import TorchLevels
 from molora.fast.plan import Plan
@@ -138,29 +138,11 @@ def test_passes_made_while_it_warms_up_take_torchs_way_and_do_not_wait(monkeypat
 
     for module, name in COMPILED:
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
-    monkeypatch.setattr(compiled, "on_disk", lambda: False)
     step.warm_up()
     for given, expected in zip(found, read(fast.Step(model, True), plan, 3), strict=True):
         assert torch.equal(given, expected)
     after = read(step, plan, 3)
     assert not any(torch.equal(given, other) for given, other in zip(after, found, strict=True)), "compiled from now on"
-
-
-def test_passes_made_while_it_reads_compiled_code_from_disk_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, plan = CompiledStep(packable_model(), True), Plan()
-    expected, found = read(step, plan, 3), list[Tensor]()
-
-    def watched(*args: Any) -> None:
-        if not found:
-            found.append(torch.empty(0))
-            found[:] = read(step, plan, 3)
-        kernel.adapted(*args)
-
-    monkeypatch.setattr(linears, "adapted", watched)
-    monkeypatch.setattr(compiled, "on_disk", lambda: True)
-    step.warm_up()
-    for given, other in zip(found, expected, strict=True):
-        assert torch.equal(given, other)
 
 
 @pytest.mark.parametrize("kind", ["llama", "base alone", "plain lora"])

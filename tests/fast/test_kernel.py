@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from numba import njit
 
 from molora.fast import kernel
 from molora.fast.adapter import numbers
-from molora.fast.kernel import keeping
 from molora.fast.kernel.keeping import kept
 from molora.fast.kernel.numbers import exp
 
@@ -22,22 +19,6 @@ from molora.fast.kernel.numbers import exp
 def assert_equal(given: Any, expected: Any) -> None:
     """But for float32's rounding."""
     torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("stats", "told"),
-    [([], False), ([(0, 0)], False), ([(1, 0), (0, 0)], True), ([(0, 1)], False), ([(2, 0), (1, 1)], False)],
-)
-def test_code_of_an_earlier_start_is_on_disk(
-    stats: list[tuple[int, int]], told: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By what numba says of each function: read from disk, and compiled, how often."""
-    functions = [
-        SimpleNamespace(stats=SimpleNamespace(cache_hits=Counter(range(hits)), cache_misses=Counter(range(new))))
-        for hits, new in stats
-    ]
-    monkeypatch.setattr(keeping, "_KEPT", functions)
-    assert keeping.on_disk() is told
 
 
 def test_norm_and_gate_agree_with_torch() -> None:

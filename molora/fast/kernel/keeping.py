@@ -25,14 +25,6 @@ def _stamp() -> str:
 
 
 _STAMP = _stamp()
-_KEPT: list[Any] = []
-
-
-def on_disk() -> bool:
-    """Whether what was asked for so far had been compiled by an earlier start, which then compiled all the rest, too,
-    unless it was stopped at it."""
-    found = [function.stats for function in _KEPT]
-    return any(each.cache_hits for each in found) and not any(each.cache_misses for each in found)
 
 
 def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..., Any]:
@@ -41,11 +33,9 @@ def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..
     own = FunctionType(function.__code__, function.__globals__)
     own.__qualname__ = f"{function.__qualname__}_{'together_' * parallel}{_STAMP}"  # numba keeps it by this name
     try:
-        compiled = how(cache=True)(own)
+        return how(cache=True)(own)
     except RuntimeError:
-        compiled = how()(own)
-    _KEPT.append(compiled)
-    return compiled
+        return how()(own)
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
