@@ -38,10 +38,11 @@ LLAMA3_ROPE = {
 }
 
 
-def as_cpu(monkeypatch: pytest.MonkeyPatch, capability: str, *instructions: str) -> None:
-    """What torch says of this CPU: how wide its registers are, and which further instructions it has."""
+def as_cpu(monkeypatch: pytest.MonkeyPatch, capability: str, *instructions: str, name: str = "") -> None:
+    """What torch says of this CPU: how wide its registers are, which further instructions it has, and its name."""
+    said = {"cpu_name": name, **dict.fromkeys(instructions, True)}
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: said, raising=False)
 
 
 def make_model(kind: str = "llama", experts: int = 4, wrapped: bool = True, **config: Any) -> Any:

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, all_turned, attended, best, gated, normed, turned
+from molora.fast.kernel import BLOCK, all_normed, all_turned, attended, attended_by_many, best, gated, normed, turned
 from molora.fast.kernel.lanes import LANES
 from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears
 from molora.fast.picks import Picks
@@ -130,6 +130,13 @@ class CompiledStep(Step):
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
         return self._head.multiply(norm_of(self._norm, x)), picks.of_one()
 
+    def _normed(self, norm: Any, x: Tensor) -> Tensor:
+        if self._warming or x.dtype != torch.float32:
+            return super()._normed(norm, x)
+        y = torch.empty_like(x)
+        all_normed(x.numpy(), *_norm(norm), y.numpy(), threads() if len(x) >= _WORTH else 1)
+        return y
+
     def _turn_many(
         self,
         states: Tensor,
@@ -146,6 +153,15 @@ class CompiledStep(Step):
         given = numbers(states), cos, sin, self._scale, numbers(query), kept.buffer[:, 0].numpy()
         all_turned(*given, place, threads() if len(states) >= _WORTH else 1)
         return query
+
+    def _look_many(self, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+        if self._warming or seen is not None or self._size % (2 * LANES) or self._dtype != torch.float32:
+            return super()._look_many(query, keys, values, seen)
+        (groups, total, size), count = keys.shape, query.shape[1]
+        found, shape = query.new_empty(count, self._heads, size), (groups, keys.stride(0) // size, total)
+        places = keys.data_ptr(), values.data_ptr(), shape
+        attended_by_many(query.numpy(), *places, found.numpy(), threads() if count >= _WORTH else 1)
+        return found.flatten(1)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None or self._ready is None:

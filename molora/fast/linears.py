@@ -105,7 +105,7 @@ class Linears:
 
         rows [N, P, E+2K] take what routers decide.
         """
-        y = torch.empty(len(x), self._bias.size)
+        y = torch.empty(len(x), self._first[1] if gates else self._bias.size)
         all_adapted(
             x.numpy(),
             self._words,
@@ -119,7 +119,7 @@ class Linears:
             gates,
             self._parts,
         )
-        return y.view(2, len(x), -1)[0] if gates else y
+        return y
 
 
 class CompiledExperts(Experts):

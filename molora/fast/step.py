@@ -131,11 +131,15 @@ class Step:
         seen = self._seen(count)
         for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x = x + self._attend_many(layer, normed(layer.norm, x), turn, own, plan.attention, among, seen)
-            inner = layer.gate_up.gated(normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
-            x = x + layer.down.many(inner, masks[1], plan.mlp, seen)[0]
+            x += self._attend_many(layer, self._normed(layer.norm, x), turn, own, plan.attention, among, seen)
+            inner = layer.gate_up.gated(self._normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            x += layer.down.many(inner, masks[1], plan.mlp, seen)[0]
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
         return F.linear(last, self._lm_head.weight, bias_of(self._lm_head)), self._picked(seen)
+
+    def _normed(self, norm: Any, x: Tensor) -> Tensor:
+        """As `normed`, of x [N, I]."""
+        return normed(norm, x)
 
     def _seen(self, tokens: int) -> Any:
         """What takes the picks of the routers for so many tokens."""
@@ -160,8 +164,12 @@ class Step:
         dtype, places, sees = (self._dtype, None, None) if among is None else (x.dtype, among.places, among.seen)
         query = self._turn_many(states, turn, kept, dtype, places)  # [H, N, D]
         keys, values = (kept.keys, kept.values) if places is None else kept.buffer  # [1, G, T, D]
-        y = attention_of_many(query, keys[0], values[0], self._dtype, sees)  # [H, N, D]
-        return layer.out.many(y.transpose(0, 1).flatten(1), None, lora, seen)[0]
+        found = self._look_many(query, keys[0], values[0], sees)
+        return layer.out.many(found, None, lora, seen)[0]
+
+    def _look_many(self, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+        """As `attention_of_many`: [N, H*D]."""
+        return attention_of_many(query, keys, values, self._dtype, seen).transpose(0, 1).flatten(1)
 
     def _turn_many(
         self,

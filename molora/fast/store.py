@@ -12,7 +12,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
-from molora.fast.levels import CompiledLevels, cpu_has, fastest
+from molora.fast.levels import CompiledLevels, fastest, multiplies_bfloat16
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
@@ -35,8 +35,8 @@ def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
     The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 16 bits of the
-    largest in a block. Prompts are read in bfloat16 where the CPU multiplies it itself, in 4 bits where compiled code
-    does it, else in float32. Without this all is read in float32.
+    largest in a block. Prompts are read in bfloat16 where the CPU is fast in it, in 4 bits where compiled code
+    multiplies them, else in float32. Without this all is read in float32.
     """
     _packed.add(model)
 
@@ -67,8 +67,7 @@ def prompt_dtype(model: Any) -> torch.dtype:
 
 
 def _prompt_dtype(model: Any, packed: bool) -> torch.dtype:
-    """A CPU without instructions for bfloat16 is slower with it."""
-    return torch.bfloat16 if packed and cpu_has("avx512_bf16", "amx_bf16") else model.dtype
+    return torch.bfloat16 if packed and multiplies_bfloat16() else model.dtype
 
 
 def fits(model: Any) -> bool:

@@ -50,6 +50,41 @@ def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens:
     assert torch.equal(halves, y.bfloat16())
 
 
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize(("tokens", "past"), [(1, 0), (7, 13), (100, 0), (40, 300)])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 32), (9, 3, 64)])
+def test_attention_of_many_agrees_with_torch(
+    heads: int, groups: int, size: int, tokens: int, past: int, parts: int
+) -> None:
+    query, kept = 3 * torch.randn(heads, tokens, size), torch.randn(2, groups, 350, size)
+    total = past + tokens
+    kept[:, :, total:] = torch.nan  # room that is not filled
+    keys, values = kept[:, :, :total]
+    seen = torch.ones(tokens, total, dtype=torch.bool).tril(past)
+    expected = F.scaled_dot_product_attention(query, keys, values, seen, scale=1.0, enable_gqa=True)
+    y = torch.full((tokens, heads, size), torch.nan)
+    places = keys.data_ptr(), values.data_ptr(), (groups, 350, total)
+    kernel.attended_by_many(query.numpy(), *places, y.numpy(), parts)
+    assert_equal(y.transpose(0, 1), expected)
+
+
+def test_of_many_none_sees_a_later_one() -> None:
+    query, keys = torch.randn(2, 40, 32), torch.randn(2, 40, 32)
+    values = torch.randn(2, 40, 32)
+    values[:, 20:] = torch.inf  # times anything but 0 it would show
+    y = torch.empty(40, 2, 32)
+    kernel.attended_by_many(query.numpy(), keys.data_ptr(), values.data_ptr(), (2, 40, 40), y.numpy(), 1)
+    assert y[:18].isfinite().all(), "but those of the same six as a later one, where 0 times infinity is no number"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_norms_of_many_agree_with_torch(parts: int) -> None:
+    x, weight = 3 * torch.randn(7, 64), torch.randn(64)
+    y = torch.empty(7, 64)
+    kernel.all_normed(x.numpy(), weight.numpy(), 1e-3, y.numpy(), parts)
+    assert_equal(y, F.rms_norm(x, (64,), weight, 1e-3))
+
+
 @pytest.mark.parametrize(("bound", "error"), [(1, 2e-7), (87, 5e-6)])
 def test_the_exponential_is_as_exact_as_it_says(bound: float, error: float) -> None:
     def of_all(x: Any) -> Any:

@@ -128,3 +128,20 @@ def test_compiled_code_multiplies_where_torchs_kernel_is_slower(
 ) -> None:
     as_cpu(monkeypatch, capability, *instructions)
     assert type(pack4(*grid(16, 1))) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions", "fast"),
+    [
+        ("AMD EPYC 9R14", ["avx512_bf16"], True),
+        ("Intel Xeon", ["avx512_bf16"], False),
+        ("Intel Xeon", ["avx512_bf16", "amx_bf16"], True),
+        ("Intel Xeon", [], False),
+        ("", ["avx512_bf16"], True),
+    ],
+)
+def test_bfloat16_is_for_cpus_that_gain_by_it(
+    name: str, instructions: list[str], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_cpu(monkeypatch, "AVX512", *instructions, name=name)
+    assert module.multiplies_bfloat16() is fast

@@ -12,20 +12,23 @@ heads, G key heads, D size of a head, T tokens to attend to. I, O and D are mult
 """
 
 from molora.fast.kernel.attention import attended
+from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
 from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.prompt import mixed
-from molora.fast.kernel.token import adapted, gated, normed, turned
+from molora.fast.kernel.token import adapted, all_normed, gated, normed, turned
 from molora.fast.kernel.turning import all_turned
 
 __all__ = [
     "BLOCK",
     "adapted",
     "all_adapted",
+    "all_normed",
     "all_turned",
     "attended",
+    "attended_by_many",
     "best",
     "gated",
     "mixed",

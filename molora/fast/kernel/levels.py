@@ -30,9 +30,13 @@ _SMALLEST = 1e-33
 """What a block must reach not to count as zeros: what the inputs of one far below are multiplied by is infinite"""
 _KIND = Kind.of(LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
-_EIGHT = Kind.of(8)
-_AS_LEVELS = ir.Constant(_EIGHT.words, [0, 4, 1, 5, 2, 6, 3, 7])
-"""Beside each of the first four the one that is four places on, as levels lie in the words"""
+_MANY = Kind.of(max(LANES, 8))
+_AS_LEVELS = ir.Constant(
+    _MANY.words, [first + at for first in range(0, _MANY.size, 8) for at in (0, 4, 1, 5, 2, 6, 3, 7)]
+)
+"""Of eight, beside each of the first four the one that is four places on, as levels lie in the words"""
+_AWAY, _AWAY_BITS = 1.5 * 2**23, 0x4B400000
+"""A float32 so large that what is added to it is rounded to whole numbers, which are its last bits"""
 
 
 @intrinsic
@@ -88,32 +92,32 @@ def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
 
         def of_all(name: str, operands: Any, result: Any, vector: str) -> Any:
             kind = ir.FunctionType(result, [one.type for one in operands])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v8{vector}")
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{_MANY.size}{vector}")
             return builder.call(function, operands, fastmath=REORDERS if result == single else ())
 
         single, word, index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-        places = [builder.add(at, ir.Constant(index, first)) for first in range(0, LEVELS_BLOCK, 8)]
+        places = [builder.add(at, ir.Constant(index, first)) for first in range(0, LEVELS_BLOCK, _MANY.size)]
         parts = [
-            builder.load(pointer_to(context, builder, x_kind, (x, place), _EIGHT.floats), align=4) for place in places
+            builder.load(pointer_to(context, builder, x_kind, (x, place), _MANY.floats), align=4) for place in places
         ]
-        sizes = [of_all("fabs", [part], _EIGHT.floats, "f32") for part in parts]
-        most = reduce(lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), sizes)
-        largest = of_all("vector.reduce.fmax", [most], single, "f32")
+        # as whole numbers, in whose order the bits of positive floats are: one instruction where floats take three
+        sizes = [builder.and_(builder.bitcast(part, _MANY.words), _MANY.each(0x7FFFFFFF)) for part in parts]
+        most = reduce(lambda a, b: builder.select(builder.icmp_signed(">", a, b), a, b), sizes)
+        largest = builder.bitcast(of_all("vector.reduce.smax", [most], word, "i32"), single)
         every = reduce(builder.fadd, parts)
         total = of_all("vector.reduce.fadd", [ir.Constant(single, 0.0), every], single, "f32")
         inverse = builder.fdiv(ir.Constant(single, _LARGEST), largest)
         counts = builder.fcmp_ordered(">", largest, ir.Constant(single, _SMALLEST))
-        inverse = in_all(builder, builder.select(counts, inverse, ir.Constant(single, 0.0)), _EIGHT.floats)
+        inverse = in_all(builder, builder.select(counts, inverse, ir.Constant(single, 0.0)), _MANY.floats)
         numbers = []
         for part, place in zip(parts, places, strict=True):
-            above = builder.fadd(builder.fmul(part, inverse), _EIGHT.each(_LARGEST + 1.5))  # whole parts are cut off
-            number = builder.sub(builder.fptosi(above, _EIGHT.words), _EIGHT.each(int(_LARGEST) + 1))
-            numbers.append(number)
-            halves = builder.trunc(number, _EIGHT.halves)
-            halves = builder.shuffle_vector(halves, ir.Constant(_EIGHT.halves, ir.Undefined), _AS_LEVELS)
-            builder.store(halves, pointer_to(context, builder, whole_kind, (whole, place), _EIGHT.halves), align=2)
+            near = builder.bitcast(builder.fadd(builder.fmul(part, inverse), _MANY.each(_AWAY)), _MANY.words)
+            numbers.append(builder.sub(near, _MANY.each(_AWAY_BITS)))
+            halves = builder.trunc(near, _MANY.halves)  # of the bits of `_AWAY` none is among them
+            halves = builder.shuffle_vector(halves, ir.Constant(_MANY.halves, ir.Undefined), _AS_LEVELS)
+            builder.store(halves, pointer_to(context, builder, whole_kind, (whole, place), _MANY.halves), align=2)
         whole_total = of_all("vector.reduce.add", [reduce(builder.add, numbers)], word, "i32")
-        step = builder.fdiv(largest, ir.Constant(single, _LARGEST))
+        step = builder.fmul(largest, ir.Constant(single, 1 / _LARGEST))
         return context.make_tuple(builder, signature.return_type, [step, total, whole_total])
 
     return types.Tuple((types.float32, types.float32, types.int32))(x, types.intp, whole), of

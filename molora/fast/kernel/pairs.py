@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
@@ -20,6 +20,9 @@ from molora.fast.kernel.lanes import LANES, lanes_type, pointer_to
 PAIRED = 2 * LANES
 """How many 16 bits lie side by side"""
 
+_ADDS = bool(binding.get_host_cpu_features().get("avx512vnni")) and LANES == 16
+if _ADDS:
+    binding.initialize_native_asmparser()
 _KIND = Kind.of(LANES)
 _BFLOATS = bfloats(PAIRED)
 _SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
@@ -115,3 +118,12 @@ def both(builder: Any, one: Any, other: Any) -> Any:
     nothing = ir.Constant(_WIDE, ir.Undefined)
     every = [ir.Constant(_KIND.words, list(range(first, PAIRED, 2))) for first in (0, 1)]
     return builder.add(*(builder.shuffle_vector(product, nothing, places) for places in every))
+
+
+def both_onto(builder: Any, sums: Any, one: Any, other: Any) -> Any:
+    """Instructions for sums, whole numbers, with both products of each pair. Where a CPU has one instruction for all of
+    it, that one is named: LLVM takes two instead where it supposes that a sum is waited for."""
+    if not _ADDS:
+        return builder.add(sums, both(builder, one, other))
+    kind = ir.FunctionType(_KIND.words, [_KIND.words] * 3)
+    return builder.asm(kind, "vpdpwssd $2, $1, $0", "=v,v,v,0", [one, other, sums], side_effect=False)

@@ -11,31 +11,34 @@ from molora.fast.kernel.lanes import Floats
 
 
 @inner
-def pick(row: Floats, masks: Floats, top_k: int) -> None:
-    """What `layers.choose` gives for one router: row [E+2K] holds logits and takes ids and weights; masks [4, E]."""
-    offset, kept, shift, sharpness = masks
-    experts = offset.shape[0]
-    logits, ids, weights = row[:experts], row[experts : experts + top_k], row[experts + top_k :]
+def pick(rows: Floats, n: int, masks: Floats, top_k: int) -> None:
+    """What `layers.choose` gives for one router and token n: rows [N, E+2K] hold logits and take ids and weights; masks
+    [4, E].
+
+    No part of them is taken by itself: its holders would be counted, which takes longer than all the rest.
+    """
+    experts, first = masks.shape[1], masks.shape[1] + top_k
     for k in range(top_k):
         best = -1
         for e in range(experts):
             taken = False
-            for j in range(k):
-                taken |= int(ids[j]) == e
-            if not taken and (best < 0 or logits[e] + offset[e] > logits[best] + offset[best]):
+            for j in range(experts, experts + k):
+                taken |= int(rows[n, j]) == e
+            if not taken and (best < 0 or rows[n, e] + masks[0, e] > rows[n, best] + masks[0, best]):
                 best = e
-        ids[k], weights[k] = best, logits[best] + shift[best]
+        rows[n, experts + k], rows[n, first + k] = best, rows[n, best] + masks[2, best]
     for k in range(1, top_k):  # strongest first, which they are already where no edit ranks them otherwise
-        e, picked, j = ids[k], weights[k], k - 1
-        while j >= 0 and weights[j] < picked:
-            ids[j + 1], weights[j + 1] = ids[j], weights[j]
+        e, picked, j = rows[n, experts + k], rows[n, first + k], k - 1
+        while j >= 0 and rows[n, first + j] < picked:
+            rows[n, experts + j + 1], rows[n, first + j + 1] = rows[n, experts + j], rows[n, first + j]
             j -= 1
-        ids[j + 1], weights[j + 1] = e, picked
-    strongest, total = weights[0] * sharpness[0], np.float32(0)
+        rows[n, experts + j + 1], rows[n, first + j + 1] = e, picked
+    sharpness, total = masks[3, 0], np.float32(0)
+    strongest = rows[n, first] * sharpness
+    for k in range(first, first + top_k):
+        rows[n, k] = math.exp(rows[n, k] * sharpness - strongest)
+        total += rows[n, k]
     for k in range(top_k):
-        weights[k] = math.exp(weights[k] * sharpness[0] - strongest)
-        total += weights[k]
-    for k in range(top_k):
-        weights[k] /= total
-        if kept[int(ids[k])] == 0:
-            ids[k], weights[k] = -1, 0
+        rows[n, first + k] /= total
+        if masks[1, int(rows[n, experts + k])] == 0:
+            rows[n, experts + k], rows[n, first + k] = -1, 0

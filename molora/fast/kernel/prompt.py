@@ -25,7 +25,7 @@ from molora.fast.kernel.ranks import (
 
 
 @inner
-def _by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; and where each one's begin
     [E+1]. One that an edit switches off is none's."""
     first = np.zeros(count + 2, np.int64)
@@ -47,38 +47,35 @@ def _by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64],
 @inner
 def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
     """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
-    count, last = bias.shape[0], len(x) - 1
+    count = bias.shape[0]
     weight, top_k = laid_down(router, down_room(x, router, count), x), (rows.shape[1] - count) // 2
-    for n in range(0, len(x), 2):
-        m = min(n + 1, last)  # a last one alone goes with itself
-        go_down(weight, x[n], x[m], rows[n], rows[m])
+    go_down(weight, x, np.arange(len(x)), rows)
     for n in range(len(x)):
         for e in range(count):
             rows[n, e] += bias[e]
-        pick(rows[n], masks, top_k)
+        pick(rows, n, masks, top_k)
 
 
 @inner
 def go_into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> None:
-    """h [N, K*R]: what each token's experts make of it, with their weights on it. Tokens that share an expert, a [E, R,
-    I], go into it two by two."""
-    count, rank = a.shape[0], a.shape[1]
-    top_k = h.shape[1] // rank
-    slots, first = _by_expert(rows, count, top_k)
-    h, down, found = h.reshape(-1, rank), down_room(x, a, rank), np.empty((2, rank), np.float32)  # h [N*K, R]
+    """h [N*K, R or more]: what each token's experts make of it, with their weights on it, and 0 behind. Tokens that
+    share an expert, a [E, R, I], go into it together."""
+    count, rank, line = a.shape[0], a.shape[1], h.shape[1]
+    top_k = (rows.shape[1] - count) // 2
+    slots, first = by_expert(rows, count, top_k)
+    h, down, found = h.reshape(-1), down_room(x, a, rank), np.empty((len(x), rank), np.float32)  # h [N*K*R]
     h[:] = 0
     for e in range(count):
         if first[e] == first[e + 1]:
             continue
-        weight = laid_down(a[e], down, x)  # [R, I]
-        for at in range(first[e], first[e + 1], 2):
-            one, other = slots[at], slots[min(at + 1, first[e + 1] - 1)]
-            go_down(weight, x[one // top_k], x[other // top_k], found[0], found[1])
-            for slot, own in ((one, found[0]), (other, found[1])):
-                gate = np.float32(rows[slot // top_k, count + top_k + slot % top_k] * scaling)
-                if gate != 0:  # an expert without weight must add nothing even where it overflows
-                    for r in range(rank):
-                        put(h[slot], r, own[r] * gate)
+        own = slots[first[e] : first[e + 1]]
+        go_down(laid_down(a[e], down, x), x, own // top_k, found)
+        for m in range(len(own)):
+            n, k = own[m] // top_k, own[m] % top_k
+            gate = np.float32(rows[n, count + top_k + k] * scaling)
+            if gate != 0:  # an expert without weight must add nothing even where it overflows
+                for r in range(rank):
+                    put(h, own[m] * line + r, found[m, r] * gate)
 
 
 @inner
@@ -133,11 +130,11 @@ def mixed(
     for part in prange(parts):
         own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
         read, picked = x[own], rows[own]
-        ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read), top_k * rank), like, b)
+        ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
         for p in range(routers):
             route(read, router[p], bias[p], masks[p], picked[:, p])
             go_into(read, a[p], scaling, picked[:, p], h[p])
         for p in range(routers):
-            _add(narrow_array(y_at[p], size, like)[own], h[p], ids[:, p], b[p])
+            _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
         if gates:
             gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own])

@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.extending import overload
+from numpy.typing import NDArray
 
+from molora.fast.kernel.dots import ROWS, TOKENS, dots
 from molora.fast.kernel.keeping import REORDERS, inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, spread_one, store, total
 from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pair, store_pairs
-from molora.fast.kernel.products import products
+from molora.fast.kernel.products import product, products
+
+_NEAR = 768
+"""Inputs of some rows and some tokens that stay in a core's first cache"""
 
 TILE = 4 * LANES
 """Results of one token that are worked on at once."""
@@ -81,12 +86,36 @@ def laid_down(weight: Any, down: Any, x: Any) -> Any:
 
 
 @_by_kind
-def go_down(weight: Any, x: Any, other: Any, h: Any, other_h: Any) -> Any:
-    """h [R] = weight [R, I] @ x [I], of two tokens."""
-    return _pairs_down if _halves(weight, x) else products.py_func
+def go_down(weight: Any, x: Any, tokens: Any, h: Any) -> Any:
+    """h [M, R or more] = weight [R, I] @ x [N, I], of the tokens [M]."""
+    return _pairs_down if _halves(weight, x) else _floats_down
 
 
-def _pairs_down(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
+def _floats_down(weight: Floats, x: Narrow, tokens: NDArray[np.int64], h: Floats) -> None:
+    (rank, size), count = weight.shape, len(tokens)
+    even = rank - rank % ROWS
+    for m in range(count):
+        for r in range(even):
+            h[m, r] = 0
+    for i in range(0, size, _NEAR):
+        end = min(i + _NEAR, size)
+        for r in range(0, even, ROWS):
+            for m in range(0, count, TOKENS):
+                dots(weight, r, x, tokens, m, i, end, h)
+    if even < rank:
+        for m in range(count):
+            product(weight[even:], x[tokens[m]], h[m, even:])
+
+
+def _pairs_down(weight: Narrow, x: Narrow, tokens: NDArray[np.int64], h: Floats) -> None:
+    last = len(tokens) - 1
+    for m in range(0, len(tokens), 2):
+        n = min(m + 1, last)  # a last one alone goes with itself
+        _two_down(weight, x[tokens[m]], x[tokens[n]], h[m], h[n])
+
+
+@inner
+def _two_down(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
     r, rank, zero = 0, weight.shape[0], spread(np.float32(0))
     even = x.shape[0] - x.shape[0] % PAIRED
     while r + 4 <= rank:

@@ -9,7 +9,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from molora.fast.kernel.keeping import inner, kept, shared
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, total
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, quantize, row_of
 from molora.fast.kernel.numbers import float_array, half, half_array
 from molora.fast.kernel.picks import pick
@@ -26,7 +26,7 @@ def _down(x: Floats, p: int, experts: Experts, masks: Floats, row: Floats, h: Fl
     product(router[p], x, row)
     for e in range(count):
         row[e] += bias[p, e]
-    pick(row, masks, top_k)
+    pick(row.reshape(1, -1), 0, masks, top_k)
     for k in range(top_k):
         e, gate = int(row[count + k]), np.float32(row[count + top_k + k] * scaling)
         if gate == 0:  # an expert switched off must add nothing even where it overflows
@@ -109,13 +109,28 @@ def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> 
     """RMSNorm of x [I] in float32, and the same in bfloat16."""
     size = weight.shape[0]
     x, y, halves = float_array(x_at, size), float_array(y_at, size), half_array(halves_at, size)
-    total = np.float32(0)
+    squares = np.float32(0)
     for i in range(size):
-        total += x[i] * x[i]
-    scale = np.float32(1 / math.sqrt(total / size + eps))
+        squares += x[i] * x[i]
+    scale = np.float32(1 / math.sqrt(squares / size + eps))
     for i in range(size):
         y[i] = x[i] * scale * weight[i]
         halves[i] = half(y[i])
+
+
+@shared
+def all_normed(x: Floats, weight: Floats, eps: float, y: Floats, parts: int) -> None:
+    """The same of many, x [N, I], in float32."""
+    size = weight.shape[0]
+    for part in prange(parts):
+        for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
+            squares = spread(np.float32(0))
+            for i in range(0, size, LANES):
+                own = load(x[n], i)
+                squares += own * own
+            scale = spread(np.float32(1 / math.sqrt(total(squares) / size + eps)))
+            for i in range(0, size, LANES):
+                store(y[n], i, load(x[n], i) * scale * load(weight, i))
 
 
 @kept

@@ -1,0 +1,97 @@
+"""Some rows of a weight times some tokens, both read along I: as many sums at once as fill a register when they are
+added up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from molora.fast.kernel.instructions import Kind
+from molora.fast.kernel.keeping import REORDERS
+from molora.fast.kernel.lanes import LANES
+
+TOKENS = 4
+ROWS = LANES // TOKENS
+
+_KIND = Kind.of(LANES)
+_INDEX = ir.IntType(64)
+
+
+@intrinsic
+def dots(typing_context: Any, weight: Any, row: Any, x: Any, tokens: Any, at: Any, begin: Any, end: Any, h: Any) -> Any:
+    """Adds to `ROWS` columns of h [M, any], from a row of the weight [R, I] on, what those rows give from `begin` to
+    `end` along I for x [N, I], for `TOKENS` of the tokens [M] from a place on; the last one's several times, but added
+    once, where there are fewer."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        weight, x, tokens, h = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 2, 3, 7))
+        last = builder.sub(cgutils.unpack_tuple(builder, tokens.shape)[0], _number(1))
+        places = [builder.add(args[4], _number(more)) for more in range(TOKENS)]
+        places = [builder.select(builder.icmp_signed("<", place, last), place, last) for place in places]
+        inputs = [_row(builder, x, builder.load(builder.gep(tokens.data, [place]))) for place in places]
+        rows = [_row(builder, weight, builder.add(args[1], _number(more))) for more in range(ROWS)]
+        sums = [cgutils.alloca_once(builder, _KIND.floats) for _ in range(TOKENS * ROWS)]
+        for place in sums:
+            builder.store(_KIND.each(0.0), place)
+        with cgutils.for_range(builder, builder.udiv(builder.sub(args[6], args[5]), _number(LANES))) as loop:
+            i = builder.add(args[5], builder.mul(loop.index, _number(LANES)))
+            read = [_lanes(builder, own, i, signature.args[2].dtype) for own in inputs]
+            weights = [_lanes(builder, own, i, signature.args[0].dtype) for own in rows]
+            for number, place in enumerate(sums):
+                product = builder.fmul(weights[number % ROWS], read[number // ROWS], flags=REORDERS)
+                builder.store(builder.fadd(builder.load(place), product, flags=REORDERS), place)
+        found = _added_up(builder, [builder.load(place) for place in sums])
+        parts, targets = [], []
+        for number, place in enumerate(places):
+            own = ir.Constant(ir.VectorType(ir.IntType(32), ROWS), list(range(number * ROWS, (number + 1) * ROWS)))
+            part = builder.shuffle_vector(found, ir.Constant(found.type, ir.Undefined), own)
+            target = builder.gep(_row(builder, h, place), [args[1]])
+            targets.append(builder.bitcast(target, part.type.as_pointer()))
+            parts.append(builder.fadd(builder.load(targets[-1], align=4), part, flags=REORDERS))
+        for part, target in zip(parts, targets, strict=True):  # when all are read: some may be the same one
+            builder.store(part, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(weight, types.intp, x, tokens, types.intp, types.intp, types.intp, h), of
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_INDEX, value)
+
+
+def _row(builder: Any, array: Any, number: Any) -> Any:
+    """To a row's first number."""
+    first = builder.ptrtoint(array.data, _INDEX)
+    line = cgutils.unpack_tuple(builder, array.strides)[0]
+    return builder.inttoptr(builder.add(first, builder.mul(number, line)), array.data.type)
+
+
+def _lanes(builder: Any, row: Any, at: Any, dtype: Any) -> Any:
+    """Those of a narrow row from a place on."""
+    place = builder.gep(row, [at])
+    if dtype != types.uint16:
+        return builder.load(builder.bitcast(place, _KIND.floats.as_pointer()), align=4)
+    halves = builder.load(builder.bitcast(place, _KIND.halves.as_pointer()), align=2)
+    return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
+
+
+def _added_up(builder: Any, lanes: Sequence[Any]) -> Any:
+    """The sum of each of `LANES` registers, side by side in one: halves of two are added to each other, then quarters
+    of two that hold such sums, and so on, in a third of the steps that it takes for each of them alone."""
+    length = LANES
+    while len(lanes) > 1:
+        length //= 2
+        firsts = [2 * length * part + more for part in range(LANES // length) for more in range(length)]
+        low, high = (ir.Constant(_KIND.words, [at + half for at in firsts]) for half in (0, length))
+        lanes = [
+            builder.fadd(
+                builder.shuffle_vector(one, other, low), builder.shuffle_vector(one, other, high), flags=REORDERS
+            )
+            for one, other in zip(lanes[::2], lanes[1::2], strict=True)
+        ]
+    return lanes[0]
