@@ -164,7 +164,10 @@ def test_after_warming_up_nothing_is_left_to_compile(kind: str, monkeypatch: pyt
     known = kinds.copy()
     kinds.clear()
     for edit in (None, RoutingEdit.base()):
-        read(step, Plan.of(edit, grid_of(model)), 300)
+        plan = Plan.of(edit, grid_of(model))
+        read(step, plan, 300)
+        with torch.inference_mode():
+            step.many(torch.arange(40, 240), fast.growing_cache(len(step.layers)), plan)
     assert kinds == known
 
 
