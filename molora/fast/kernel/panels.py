@@ -52,9 +52,9 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
     for g in range(scales.shape[0]):
         first = g * WORDS * LANES
         for number in range(WORDS - 1):
-            some = load_pairs(words, first + number * LANES)
+            eight = load_pairs(words, first + number * LANES)
             for place in range(4):
-                store_pairs(panel[g * _PAIRS + number * 4 + place], 2 * at, _levels(some, place))
+                store_pairs(panel[g * _PAIRS + number * 4 + place], 2 * at, _levels(eight, place))
         scale, centre = halves_of(words, first + (WORDS - 1) * LANES)
         store(scales[g], at, scale)
         store(centres[g], at, centre)

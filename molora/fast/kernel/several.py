@@ -22,7 +22,8 @@ from molora.fast.kernel.lanes import LANES, lanes_type
 from molora.fast.kernel.levels import LEVELS_BLOCK
 from molora.fast.kernel.pairs import both_onto
 
-TOGETHER = 6
+TOGETHER = 6 if LANES == 16 else 4
+"""There are 32 registers of that width, and 16 of others on most CPUs"""
 WIDTH = 2 * LANES
 """Columns of a panel"""
 
