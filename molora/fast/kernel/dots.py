@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from molora.fast.kernel.instructions import Kind
 from molora.fast.kernel.keeping import REORDERS
-from molora.fast.kernel.lanes import LANES
+from molora.fast.kernel.lanes import LANES, loaded
 
 TOKENS = 4
 ROWS = LANES // TOKENS
@@ -40,8 +40,8 @@ def dots(typing_context: Any, weight: Any, row: Any, x: Any, tokens: Any, at: An
             builder.store(_KIND.each(0.0), place)
         with cgutils.for_range(builder, builder.udiv(builder.sub(args[6], args[5]), _number(LANES))) as loop:
             i = builder.add(args[5], builder.mul(loop.index, _number(LANES)))
-            read = [_lanes(builder, own, i, signature.args[2].dtype) for own in inputs]
-            weights = [_lanes(builder, own, i, signature.args[0].dtype) for own in rows]
+            read = [loaded(builder, builder.gep(own, [i]), signature.args[2].dtype) for own in inputs]
+            weights = [loaded(builder, builder.gep(own, [i]), signature.args[0].dtype) for own in rows]
             for number, place in enumerate(sums):
                 product = builder.fmul(weights[number % ROWS], read[number // ROWS], flags=REORDERS)
                 builder.store(builder.fadd(builder.load(place), product, flags=REORDERS), place)
@@ -69,15 +69,6 @@ def _row(builder: Any, array: Any, number: Any) -> Any:
     first = builder.ptrtoint(array.data, _INDEX)
     line = cgutils.unpack_tuple(builder, array.strides)[0]
     return builder.inttoptr(builder.add(first, builder.mul(number, line)), array.data.type)
-
-
-def _lanes(builder: Any, row: Any, at: Any, dtype: Any) -> Any:
-    """Those of a narrow row from a place on."""
-    place = builder.gep(row, [at])
-    if dtype != types.uint16:
-        return builder.load(builder.bitcast(place, _KIND.floats.as_pointer()), align=4)
-    halves = builder.load(builder.bitcast(place, _KIND.halves.as_pointer()), align=2)
-    return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
 
 
 def _added_up(builder: Any, lanes: Sequence[Any]) -> Any:

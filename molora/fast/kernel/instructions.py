@@ -81,3 +81,9 @@ def exponential(builder: Any, x: Any, kind: Kind) -> Any:
     for factor in _FIT[1:]:
         near = builder.fadd(builder.fmul(near, rest, flags=REORDERS), kind.each(factor), flags=REORDERS)
     return builder.fmul(near, builder.bitcast(builder.shl(whole, kind.each(23)), kind.floats))
+
+
+def silu_of(builder: Any, x: Any, kind: Kind) -> Any:
+    """Instructions for x / (1 + e to the -x)."""
+    below = builder.fadd(kind.each(1.0), exponential(builder, builder.fneg(x), kind))
+    return builder.fdiv(x, below)

@@ -18,7 +18,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, exponential, in_all, rounded
+from molora.fast.kernel.instructions import Kind, exponential, in_all, rounded, silu_of
 from molora.fast.kernel.keeping import REORDERS
 
 Floats = NDArray[np.float32]
@@ -52,6 +52,14 @@ def pointer_to(context: Any, builder: Any, kind: Any, place: Any, target: Any) -
     return builder.bitcast(builder.gep(data, [at]), target.as_pointer())
 
 
+def loaded(builder: Any, place: Any, dtype: Any) -> Any:
+    """Instructions for the lanes of narrow numbers from a place on."""
+    if dtype != types.uint16:
+        return builder.load(builder.bitcast(place, _KIND.floats.as_pointer()), align=4)
+    halves = builder.load(builder.bitcast(place, _KIND.halves.as_pointer()), align=2)
+    return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
+
+
 def _arithmetic(operation: Any, instruction: str) -> None:
     """Lets compiled code write an operation of two as it does for numbers."""
 
@@ -78,11 +86,9 @@ def load(typing_context: Any, array: Any, at: Any) -> Any:
     """Those of a narrow array [any] from a place on."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = signature.args[0]
-        if kind.dtype != types.uint16:
-            return builder.load(pointer_to(context, builder, kind, args, _KIND.floats), align=4)
-        halves = builder.load(pointer_to(context, builder, kind, args, _KIND.halves), align=2)
-        return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
+        kind, (array, at) = signature.args[0], args
+        data = context.make_array(kind)(context, builder, array).data
+        return loaded(builder, builder.gep(data, [at]), kind.dtype)
 
     return lanes_type(array, types.intp), of
 
@@ -174,8 +180,7 @@ def silu(typing_context: Any, lanes: Any) -> Any:
     """x / (1 + e to the -x)."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        below = builder.fadd(_KIND.each(1.0), exponential(builder, builder.fneg(args[0]), _KIND))
-        return builder.fdiv(args[0], below)
+        return silu_of(builder, args[0], _KIND)
 
     return lanes_type(lanes_type), of
 

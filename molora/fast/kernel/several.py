@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import Kind, exponential, in_all
+from molora.fast.kernel.instructions import Kind, in_all, silu_of
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type
 from molora.fast.kernel.levels import LEVELS_BLOCK
@@ -148,10 +148,8 @@ def gated(typing_context: Any, gates: Any, sums: Any) -> Any:
     """silu of the gates times the sums."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        made = []
-        for gate, own in zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True):
-            below = builder.fadd(_KIND.each(1.0), exponential(builder, builder.fneg(gate), _KIND))
-            made.append(builder.fmul(builder.fdiv(gate, below), own))
+        both = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        made = [builder.fmul(silu_of(builder, gate, _KIND), own) for gate, own in both]
         return context.make_tuple(builder, signature.return_type, made)
 
     return _sums_type(gates, sums), of
