@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import Kind
+from molora.fast.kernel.instructions import Kind, index
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, loaded
 
@@ -30,16 +30,16 @@ def dots(typing_context: Any, weight: Any, row: Any, x: Any, tokens: Any, at: An
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         weight, x, tokens, h = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 2, 3, 7))
-        last = builder.sub(cgutils.unpack_tuple(builder, tokens.shape)[0], _number(1))
-        places = [builder.add(args[4], _number(more)) for more in range(TOKENS)]
+        last = builder.sub(cgutils.unpack_tuple(builder, tokens.shape)[0], index(1))
+        places = [builder.add(args[4], index(more)) for more in range(TOKENS)]
         places = [builder.select(builder.icmp_signed("<", place, last), place, last) for place in places]
         inputs = [_row(builder, x, builder.load(builder.gep(tokens.data, [place]))) for place in places]
-        rows = [_row(builder, weight, builder.add(args[1], _number(more))) for more in range(ROWS)]
+        rows = [_row(builder, weight, builder.add(args[1], index(more))) for more in range(ROWS)]
         sums = [cgutils.alloca_once(builder, _KIND.floats) for _ in range(TOKENS * ROWS)]
         for place in sums:
             builder.store(_KIND.each(0.0), place)
-        with cgutils.for_range(builder, builder.udiv(builder.sub(args[6], args[5]), _number(LANES))) as loop:
-            i = builder.add(args[5], builder.mul(loop.index, _number(LANES)))
+        with cgutils.for_range(builder, builder.udiv(builder.sub(args[6], args[5]), index(LANES))) as loop:
+            i = builder.add(args[5], builder.mul(loop.index, index(LANES)))
             read = [loaded(builder, builder.gep(own, [i]), signature.args[2].dtype) for own in inputs]
             weights = [loaded(builder, builder.gep(own, [i]), signature.args[0].dtype) for own in rows]
             for number, place in enumerate(sums):
@@ -58,10 +58,6 @@ def dots(typing_context: Any, weight: Any, row: Any, x: Any, tokens: Any, at: An
         return context.get_dummy_value()
 
     return types.void(weight, types.intp, x, tokens, types.intp, types.intp, types.intp, h), of
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(_INDEX, value)
 
 
 def _row(builder: Any, array: Any, number: Any) -> Any:

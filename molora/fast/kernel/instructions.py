@@ -49,6 +49,11 @@ MULTIPLIES = bool(binding.get_host_cpu_features().get("avx512bf16")) and binding
 """Whether this CPU has instructions for bfloat16, 16 float32 at a time, and LLVM names them as it does today"""
 
 
+def index(value: int) -> Any:
+    """A place in an array."""
+    return ir.Constant(ir.IntType(64), value)
+
+
 def in_all(builder: Any, value: Any, vector: Any) -> Any:
     """Instructions for one number in all places of a vector."""
     nothing, word = ir.Constant(vector, ir.Undefined), ir.IntType(32)

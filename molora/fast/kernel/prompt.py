@@ -25,7 +25,7 @@ from molora.fast.kernel.ranks import (
 
 
 @inner
-def by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; and where each one's begin
     [E+1]. One that an edit switches off is none's."""
     first = np.zeros(count + 2, np.int64)
@@ -58,11 +58,11 @@ def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) 
 
 @inner
 def go_into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> None:
-    """h [N*K, R or more]: what each token's experts make of it, with their weights on it, and 0 behind. Tokens that
-    share an expert, a [E, R, I], go into it together."""
-    count, rank, line = a.shape[0], a.shape[1], h.shape[1]
+    """h [N*K, R]: what each token's experts make of it, with their weights on it. Tokens that share an expert, a [E, R,
+    I], go into it together."""
+    count, rank = a.shape[0], a.shape[1]
     top_k = (rows.shape[1] - count) // 2
-    slots, first = by_expert(rows, count, top_k)
+    slots, first = _by_expert(rows, count, top_k)
     h, down, found = h.reshape(-1), down_room(x, a, rank), np.empty((len(x), rank), np.float32)  # h [N*K*R]
     h[:] = 0
     for e in range(count):
@@ -75,7 +75,7 @@ def go_into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> No
             gate = np.float32(rows[n, count + top_k + k] * scaling)
             if gate != 0:  # an expert without weight must add nothing even where it overflows
                 for r in range(rank):
-                    put(h, own[m] * line + r, found[m, r] * gate)
+                    put(h, own[m] * rank + r, found[m, r] * gate)
 
 
 @inner

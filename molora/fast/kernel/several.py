@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import Kind, in_all, silu_of
+from molora.fast.kernel.instructions import Kind, in_all, index, silu_of
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type
 from molora.fast.kernel.levels import LEVELS_BLOCK
@@ -39,8 +39,8 @@ def some(typing_context: Any, first: Any, count: Any) -> Any:
     """From the first token on as many as are read at once; where there are fewer, the last one several times."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, last = args[0], builder.sub(args[1], _number(1))
-        each = [builder.add(first, _number(more)) for more in range(TOGETHER)]
+        first, last = args[0], builder.sub(args[1], index(1))
+        each = [builder.add(first, index(more)) for more in range(TOGETHER)]
         some = [builder.select(builder.icmp_signed("<", one, last), one, last) for one in each]
         return context.make_tuple(builder, signature.return_type, some)
 
@@ -66,7 +66,7 @@ def held(typing_context: Any, sums: Any, tokens: Any) -> Any:
             _arrays(context, builder, signature.args[:1], args[:1]),
             cgutils.unpack_tuple(builder, args[1]),
         )
-        each = [_two(builder, sums.data, builder.mul(n, _number(WIDTH)), _KIND.floats, 4) for n in tokens]
+        each = [_two(builder, sums.data, builder.mul(n, index(WIDTH)), _KIND.floats, 4) for n in tokens]
         return context.make_tuple(builder, signature.return_type, [one for two in each for one in two])
 
     return _sums_type(sums, tokens), of
@@ -85,21 +85,21 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
         whole, steps, sums = _arrays(context, builder, signature.args[2], cgutils.unpack_tuple(builder, args[2]))
         blocks, tokens = cgutils.unpack_tuple(builder, scales.shape)[0], cgutils.unpack_tuple(builder, args[3])
         lines = [builder.mul(n, blocks) for n in tokens]
-        wholes = [builder.gep(whole.data, [builder.mul(line, _number(LEVELS_BLOCK))]) for line in lines]
+        wholes = [builder.gep(whole.data, [builder.mul(line, index(LEVELS_BLOCK))]) for line in lines]
         every_step = [builder.gep(steps.data, [line]) for line in lines]
-        every_sum = [builder.gep(sums.data, [builder.mul(line, _number(2))]) for line in lines]
+        every_sum = [builder.gep(sums.data, [builder.mul(line, index(2))]) for line in lines]
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
         with cgutils.for_range(builder, blocks) as loop:
             g, products = loop.index, _variables(builder, [_KIND.each(0)] * 2 * TOGETHER)
-            begin = builder.mul(g, _number(LEVELS_BLOCK))
-            with cgutils.for_range(builder, _number(LEVELS_BLOCK // 2)) as pairs:
-                at = builder.add(begin, builder.mul(pairs.index, _number(2)))
-                weights = _two(builder, panel.data, builder.mul(at, _number(WIDTH)), _KIND.words, 2)
+            begin = builder.mul(g, index(LEVELS_BLOCK))
+            with cgutils.for_range(builder, index(LEVELS_BLOCK // 2)) as pairs:
+                at = builder.add(begin, builder.mul(pairs.index, index(2)))
+                weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
                 for number, place in enumerate(products):
                     n, half = divmod(number, 2)
                     x = _everywhere(builder, wholes[n], at, _WORD, _KIND.words, 2)
                     builder.store(both_onto(builder, builder.load(place), weights[half], x), place)
-            at = builder.mul(g, _number(WIDTH))
+            at = builder.mul(g, index(WIDTH))
             every_scale, every_centre = (_two(builder, one.data, at, _KIND.floats, 4) for one in (scales, centres))
             for number, place in enumerate(totals):
                 n, half = divmod(number, 2)
@@ -135,7 +135,7 @@ def raised(typing_context: Any, sums: Any, bank: Any, h: Any, firsts: Any, rank:
             with cgutils.for_range(builder, rank) as ranks:
                 for number, place in enumerate(totals):
                     n, half = divmod(number, 2)
-                    at = builder.mul(builder.add(rows[n], ranks.index), _number(WIDTH))
+                    at = builder.mul(builder.add(rows[n], ranks.index), index(WIDTH))
                     x = _everywhere(builder, lows[n], ranks.index, _SINGLE, _KIND.floats, 4)
                     _add(builder, place, _two(builder, bank.data, at, _KIND.floats, 4)[half], x)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
@@ -193,7 +193,7 @@ def multiply(typing_context: Any, y: Any, x: Any, panel: Any, rows: Any, tokens:
                 _add(builder, place, weights[half], _everywhere(builder, lows[n], loop.index, _SINGLE, _KIND.floats, 4))
         for number, place in enumerate(totals):
             n, half = divmod(number, 2)
-            at = builder.add(places[n], _number(half * LANES))
+            at = builder.add(places[n], index(half * LANES))
             builder.store(builder.load(place), _place(builder, y, at, _KIND.floats), align=4)
         return context.get_dummy_value()
 
@@ -211,10 +211,6 @@ def _arrays(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
     return [context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, values, strict=True)]
 
 
-def _number(value: int) -> Any:
-    return ir.Constant(_INDEX, value)
-
-
 def _place(builder: Any, data: Any, at: Any, target: Any) -> Any:
     """To `target`s from a place in an array's numbers on."""
     return builder.bitcast(builder.gep(data, [at]), target.as_pointer())
@@ -223,7 +219,7 @@ def _place(builder: Any, data: Any, at: Any, target: Any) -> Any:
 def _two(builder: Any, data: Any, at: Any, kind: Any, align: int) -> list[Any]:
     """Both registers of a panel's row."""
     first = _place(builder, data, at, kind)
-    return [builder.load(builder.gep(first, [_number(half)]), align=align) for half in range(2)]
+    return [builder.load(builder.gep(first, [index(half)]), align=align) for half in range(2)]
 
 
 def _everywhere(builder: Any, data: Any, at: Any, kind: Any, vector: Any, align: int) -> Any:
