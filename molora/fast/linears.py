@@ -100,12 +100,15 @@ class Linears:
             self._parts,
         )
 
-    def many(self, x: Tensor, lora: bool, masks: Any, rows: Any, gates: bool) -> Tensor:
-        """x [N, I] -> y [N, P*O], or where it `gates` silu of the first linear's times the second's, [N, O].
+    def many(
+        self, x: Tensor, lora: bool, masks: Any, rows: Any, *, gates: bool = False, onto: Tensor | None = None
+    ) -> Tensor:
+        """x [N, I] -> y [N, P*O], which may be added `onto` others in place, or where it `gates` silu of the first
+        linear's times the second's, [N, O].
 
         rows [N, P, E+2K] take what routers decide.
         """
-        y = torch.empty(len(x), self._first[1] if gates else self._bias.size)
+        y = torch.empty(len(x), self._first[1] if gates else self._bias.size) if onto is None else onto
         all_adapted(
             x.numpy(),
             self._words,
@@ -117,6 +120,7 @@ class Linears:
             self._unedited if masks is None else masks,
             rows,
             gates,
+            onto is not None,
             self._parts,
         )
         return y
@@ -166,12 +170,18 @@ class CompiledSite(Site):
     def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
         if (linears := self._taking(x, seen)) is None:
             return super().many(x, masks, lora, seen)
-        return [self._read(linears, x, masks, lora, seen, gates=False)]
+        return [self._read(linears, x, masks, lora, seen).to(self._dtype)]
+
+    def add_many(self, y: Tensor, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> None:
+        if y.dtype == self._dtype and y.is_contiguous() and (linears := self._taking(x, seen)) is not None:
+            self._read(linears, x, masks, lora, seen, onto=y)
+        else:
+            super().add_many(y, x, masks, lora, seen)
 
     def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
         if (linears := self._taking(x, seen)) is None:
             return super().gated(x, masks, lora, seen)
-        return self._read(linears, x, masks, lora, seen, gates=True)
+        return self._read(linears, x, masks, lora, seen, gates=True).to(self._dtype)
 
     def _taking(self, x: Tensor, seen: Any) -> Linears | None:
         """What takes x [N, I], if compiled code does: where products are made in bfloat16, but few tokens."""
@@ -179,12 +189,9 @@ class CompiledSite(Site):
             return None
         return self.compiled if self._dtype == torch.float32 or len(x) <= CompiledLevels.few else None
 
-    def _read(
-        self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, *, gates: bool
-    ) -> Tensor:
+    def _read(self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, **how: Any) -> Tensor:
         edit = None if masks is None else masks_array(masks)
-        y = linears.many(x.float().contiguous(), lora, edit, seen.next(linears.routers), gates)
-        return y.to(self._dtype)
+        return linears.many(x.float().contiguous(), lora, edit, seen.next(linears.routers), **how)
 
 
 def unedited(routers: int, experts: int) -> NDArray[np.float32]:

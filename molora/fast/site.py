@@ -75,6 +75,10 @@ class Site:
             parts = [self.lora.add(read, torch.cat(parts, dim=-1))]
         return parts
 
+    def add_many(self, y: Tensor, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> None:
+        """Adds to y [N, O], in place, what `many` gives for the only linear."""
+        y += self.many(x, masks, lora, seen)[0]
+
     def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
         """silu(gate) * up [N, O] of what `many` gives for the two."""
         if self.experts is None:

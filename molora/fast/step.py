@@ -131,9 +131,10 @@ class Step:
         seen = self._seen(count)
         for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            x += self._attend_many(layer, self._normed(layer.norm, x), turn, own, plan.attention, among, seen)
+            found = self._attend_many(layer, self._normed(layer.norm, x), turn, own, plan.attention, among, seen)
+            layer.out.add_many(x, found, None, plan.attention, seen)
             inner = layer.gate_up.gated(self._normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
-            x += layer.down.many(inner, masks[1], plan.mlp, seen)[0]
+            layer.down.add_many(x, inner, masks[1], plan.mlp, seen)
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
         return F.linear(last, self._lm_head.weight, bias_of(self._lm_head)), self._picked(seen)
 
@@ -160,12 +161,12 @@ class Step:
         among: Among | None,
         seen: Any,
     ) -> Tensor:
+        """What the heads find for x [N, I], [N, H*D]."""
         states = _whole(layer.qkv.many(x, None, lora, seen)).view(len(x), -1, self._size)  # [N, H+2G, D]
         dtype, places, sees = (self._dtype, None, None) if among is None else (x.dtype, among.places, among.seen)
         query = self._turn_many(states, turn, kept, dtype, places)  # [H, N, D]
         keys, values = (kept.keys, kept.values) if places is None else kept.buffer  # [1, G, T, D]
-        found = self._look_many(query, keys[0], values[0], sees)
-        return layer.out.many(found, None, lora, seen)[0]
+        return self._look_many(query, keys[0], values[0], sees)
 
     def _look_many(self, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
         """As `attention_of_many`: [N, H*D]."""

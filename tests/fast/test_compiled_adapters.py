@@ -283,7 +283,7 @@ def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
     words = CompiledLevels.pack(levels.float(), scales, centres).words
     rows = np.empty((6, 0, 0), np.float32)
     bias, masks = np.ones(width, np.float32), np.empty((0, 4, 0), np.float32)
-    kernel.all_adapted(x.numpy(), words, y.data_ptr(), first, bias, none, NO_EXPERTS, masks, rows, False, 1)
+    kernel.all_adapted(x.numpy(), words, y.data_ptr(), first, bias, none, NO_EXPERTS, masks, rows, False, False, 1)
     weight = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
     torch.testing.assert_close(y[:6], x @ weight.flatten(1).T + 1, rtol=1e-3, atol=1e-2)
     assert y[6].isnan().all(), "nothing else is written"

@@ -5,18 +5,14 @@ Axes: see `kernel`; a tile is `WIDTH` tokens whose keys lie side by side.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import prange
 
 from molora.fast.kernel.keeping import inner, shared
-from molora.fast.kernel.lanes import LANES, Floats, exp_lanes, greatest, larger, load, spread, store, total
+from molora.fast.kernel.lanes import LANES, Floats
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.ranks import room
-from molora.fast.kernel.several import TOGETHER, WIDTH, multiply, some
-
-_TOKENS = 4 * TOGETHER
-_KEYS = 256
-"""What so many tokens read of so many stays in a core's own caches"""
+from molora.fast.kernel.several import TOGETHER, WIDTH, divided, multiplied, put, some, weigh
+from molora.fast.kernel.shares import chunks_of, holder
 
 
 @inner
@@ -26,29 +22,6 @@ def _side(keys: Floats, tile: Floats) -> None:
     for t in range(len(keys)):
         for d in range(keys.shape[1]):
             tile[d, t] = keys[t, d]
-
-
-@inner
-def _weigh(scores: Floats, seen: int) -> float:
-    """Of one token's scores those that it sees become e to each less the largest, and the others 0; the sum."""
-    scores[seen:] = -np.inf
-    most = load(scores, 0)
-    for t in range(LANES, scores.shape[0], LANES):
-        most = larger(most, load(scores, t))
-    largest, sums = spread(greatest(most)), spread(np.float32(0))
-    for t in range(0, scores.shape[0], LANES):
-        weights = exp_lanes(load(scores, t) - largest)
-        store(scores, t, weights)
-        sums += weights  # of what is not seen each adds 1e-38
-    scores[seen:] = 0
-    return total(sums)
-
-
-@inner
-def _divide(y: Floats, by: float) -> None:
-    part = spread(np.float32(1) / by)
-    for d in range(0, y.shape[0], LANES):
-        store(y, d, load(y, d) * part)
 
 
 @shared
@@ -62,35 +35,26 @@ def attended_by_many(
     """
     (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
-    tiles, blocks, past = -(-length // WIDTH), -(-count // _TOKENS), length - count
-    sides, line = room(groups * tiles * size, WIDTH), tiles * WIDTH
+    tiles, past, ends = -(-length // WIDTH), length - count, chunks_of(count, parts)
+    sides, line, every = room(groups * tiles * size, WIDTH), tiles * WIDTH, some(0, TOGETHER)
     for part in prange(parts):
         for job in range(groups * tiles * part // parts, groups * tiles * (part + 1) // parts):
             first = job % tiles * WIDTH
             _side(keys[job // tiles, first : min(first + WIDTH, length)], sides[job * size : (job + 1) * size])
     for part in prange(parts):
-        scores = room(_TOKENS, line)
-        for job in range(part, heads * blocks, parts):  # in turns, since later tokens see more
-            head, first = job // blocks, job % blocks * _TOKENS
-            last = min(first + _TOKENS, count)
-            group, own, end = head // each, last - first, past + last
-            asked, found = (query, (head * count + first) * size, size), (first * heads + head) * size
-            scores[:own, : -(-end // WIDTH) * WIDTH] = 0
-            for at in range(0, end, WIDTH):
-                side = sides, (group * line + at) * size, WIDTH
-                for n in range(0, own, TOGETHER):
-                    if at < past + first + n + TOGETHER:
-                        multiply((scores, at, line), asked, side, size, some(n, own))
-            sums = np.empty(own, np.float32)
-            for n in range(own):
-                read = min(past + first + n // TOGETHER * TOGETHER + TOGETHER, end)  # with those that it goes with
-                sums[n] = _weigh(scores[n, : -(-read // WIDTH) * WIDTH], past + first + n + 1)
-            y[first:last, head] = 0
-            for at in range(0, end, _KEYS):
+        scores = room(TOGETHER, line)
+        for job in range(heads * (len(ends) - 1)):
+            head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
+            if holder(chunk, parts) != part:
+                continue
+            for first in range(ends[chunk], ends[chunk + 1], TOGETHER):
+                group, them, end = head // each, some(first, count), past + min(first + TOGETHER, count)
+                asked, read = (query, head * count * size, size), -(-end // WIDTH) * WIDTH
+                for at in range(0, end, WIDTH):
+                    side = sides, (group * line + at) * size, WIDTH
+                    put(multiplied(asked, side, size, them), (scores, at, line, LANES), every)
+                sums = weigh(scores, read, past + first + 1, length)
                 for d in range(0, size, WIDTH):
-                    to, value = (y, found + d, heads * size), (values, (group * space + at) * size + d, size)
-                    for n in range(0, own, TOGETHER):
-                        rows = min(past + first + n + TOGETHER, end, at + _KEYS) - at
-                        multiply(to, (scores, at, line), value, rows, some(n, own))
-            for n in range(own):
-                _divide(y[first + n, head], sums[n])
+                    value = values, group * space * size + d, size
+                    found = divided(multiplied((scores, 0, line), value, end, every), sums)
+                    put(found, (y, head * size + d, heads * size, LANES), them)

@@ -15,7 +15,7 @@ from molora.fast.kernel.instructions import Kind, index
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, loaded
 
-TOKENS = 4
+TOKENS = 2 if LANES == 16 else 4
 ROWS = LANES // TOKENS
 
 _KIND = Kind.of(LANES)

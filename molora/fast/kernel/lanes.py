@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing import signature
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, exponential, in_all, rounded, silu_of
+from molora.fast.kernel.instructions import Kind, exponential, in_all, reduced, rounded, silu_of
 from molora.fast.kernel.keeping import REORDERS
 
 Floats = NDArray[np.float32]
@@ -210,9 +209,7 @@ def greatest(typing_context: Any, lanes: Any) -> Any:
     """Of all the one."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [_KIND.floats])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
-        return builder.call(function, [args[0]])
+        return reduced(builder, "fmax", args[0], _KIND)
 
     return types.float32(lanes_type), of
 
@@ -222,8 +219,6 @@ def total(typing_context: Any, lanes: Any) -> Any:
     """Their sum."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _KIND.floats])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
-        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=REORDERS)
+        return reduced(builder, "fadd", args[0], _KIND)
 
     return types.float32(lanes_type), of

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, in_all
-from molora.fast.kernel.keeping import REORDERS, inner, shared
+from molora.fast.kernel.instructions import Kind, called, in_all, reduced
+from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, both
@@ -90,11 +89,6 @@ def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
         x_kind, _, whole_kind = signature.args
         x, at, whole = args
 
-        def of_all(name: str, operands: Any, result: Any, vector: str) -> Any:
-            kind = ir.FunctionType(result, [one.type for one in operands])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{_MANY.size}{vector}")
-            return builder.call(function, operands, fastmath=REORDERS if result == single else ())
-
         single, word, index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
         places = [builder.add(at, ir.Constant(index, first)) for first in range(0, LEVELS_BLOCK, _MANY.size)]
         parts = [
@@ -103,9 +97,9 @@ def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
         # as whole numbers, in whose order the bits of positive floats are: one instruction where floats take three
         sizes = [builder.and_(builder.bitcast(part, _MANY.words), _MANY.each(0x7FFFFFFF)) for part in parts]
         most = reduce(lambda a, b: builder.select(builder.icmp_signed(">", a, b), a, b), sizes)
-        largest = builder.bitcast(of_all("vector.reduce.smax", [most], word, "i32"), single)
-        every = reduce(builder.fadd, parts)
-        total = of_all("vector.reduce.fadd", [ir.Constant(single, 0.0), every], single, "f32")
+        reduce_to = f"vector.reduce.{{}}.v{_MANY.size}i32"
+        largest = builder.bitcast(called(builder, reduce_to.format("smax"), word, most), single)
+        total = reduced(builder, "fadd", reduce(builder.fadd, parts), _MANY)
         inverse = builder.fdiv(ir.Constant(single, _LARGEST), largest)
         counts = builder.fcmp_ordered(">", largest, ir.Constant(single, _SMALLEST))
         inverse = in_all(builder, builder.select(counts, inverse, ir.Constant(single, 0.0)), _MANY.floats)
@@ -116,7 +110,7 @@ def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
             halves = builder.trunc(near, _MANY.halves)  # of the bits of `_AWAY` none is among them
             halves = builder.shuffle_vector(halves, ir.Constant(_MANY.halves, ir.Undefined), _AS_LEVELS)
             builder.store(halves, pointer_to(context, builder, whole_kind, (whole, place), _MANY.halves), align=2)
-        whole_total = of_all("vector.reduce.add", [reduce(builder.add, numbers)], word, "i32")
+        whole_total = called(builder, reduce_to.format("add"), word, reduce(builder.add, numbers))
         step = builder.fmul(largest, ir.Constant(single, 1 / _LARGEST))
         return context.make_tuple(builder, signature.return_type, [step, total, whole_total])
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats, in_all
+from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats, called, in_all
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type, pointer_to
 
@@ -95,9 +94,8 @@ def dot(typing_context: Any, lanes: Any, one: Any, other: Any) -> Any:
     """Lanes with both products of each pair added."""
 
     def multiplied(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_KIND.floats, [_KIND.floats, _BFLOATS, _BFLOATS])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
-        return builder.call(function, [args[0], *(builder.bitcast(pairs, _BFLOATS) for pairs in args[1:])])
+        both = (builder.bitcast(pairs, _BFLOATS) for pairs in args[1:])
+        return called(builder, "x86.avx512bf16.dpbf16ps.512", _KIND.floats, args[0], *both)
 
     def widened(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         result = args[0]

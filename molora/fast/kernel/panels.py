@@ -21,11 +21,27 @@ from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
-from molora.fast.kernel.prompt import go_into, route
+from molora.fast.kernel.prompt import by_expert, go_into, route
 from molora.fast.kernel.ranks import down_room, go_down, laid_down, room
-from molora.fast.kernel.several import TOGETHER, WIDTH, begun, gated, held, put, raised, some, with_levels
+from molora.fast.kernel.several import (
+    TOGETHER,
+    WIDTH,
+    added,
+    begun,
+    gated,
+    held,
+    put,
+    raised,
+    some,
+    tokens_at,
+    with_levels,
+)
+from molora.fast.kernel.shares import CHUNK, chunks_of, holder
 from molora.fast.kernel.token import Experts
 
+_APART = 256
+"""Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
+another core's cache"""
 _PAIRS = LEVELS_BLOCK // 2
 _KIND = Kind.of(LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
@@ -48,32 +64,25 @@ def _levels(typing_context: Any, words: Any, place: Any) -> Any:
 @inner
 def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales: Floats, centres: Floats) -> None:
     """Of rows side by side, words [G * `WORDS` * W], their place in a panel: [G*16, 2*`WIDTH`], scales and centres
-    [G, `WIDTH`]."""
+    [G, `WIDTH`]. No row of them is taken by itself, as in `picks.pick`."""
     for g in range(scales.shape[0]):
         first = g * WORDS * LANES
         for number in range(WORDS - 1):
             eight = load_pairs(words, first + number * LANES)
             for place in range(4):
-                store_pairs(panel[g * _PAIRS + number * 4 + place], 2 * at, _levels(eight, place))
+                pairs = g * _PAIRS + number * 4 + place
+                store_pairs(panel, (pairs * WIDTH + at) * 2, _levels(eight, place))
         scale, centre = halves_of(words, first + (WORDS - 1) * LANES)
-        store(scales[g], at, scale)
-        store(centres[g], at, centre)
+        store(scales, g * WIDTH + at, scale)
+        store(centres, g * WIDTH + at, centre)
 
 
 @inner
 def _fill(bank: Floats, weight: Narrow, first: int, last: int) -> None:
     """Of a weight [B, O] the columns of a panel; the last ones twice where there are not enough."""
     for row in range(bank.shape[0]):
-        store(bank[row], 0, load(weight[row], first))
-        store(bank[row], LANES, load(weight[row], last))
-
-
-@inner
-def _quantized(x: Floats, part: tuple[int, int], read: tuple[NDArray[np.int16], Floats, Floats]) -> None:
-    """A part of the tokens x [N, I] as `with_levels` reads them."""
-    whole, steps, sums = read
-    for n in range(*part):
-        quantize(x[n], whole[n], steps[n], sums[n])
+        store(bank, row * WIDTH, load(weight, row * weight.shape[1] + first))
+        store(bank, row * WIDTH + LANES, load(weight, row * weight.shape[1] + last))
 
 
 @inner
@@ -90,24 +99,112 @@ def _low(x: Floats, down: Narrow, h: Floats) -> None:
 @inner
 def _routed(
     x: Floats,
-    part: tuple[int, int],
+    span: tuple[int, int],
     experts: Experts,
     masks: Floats,
     rows: Floats,
-    h: Floats,
-    firsts: NDArray[np.int64],
+    low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+    chunk: int,
 ) -> None:
-    """A part of the tokens x [N, I] through routers and down through experts: h [P, N*K, R], and where in a bank each
-    one's rows begin, firsts [P, N, K]; rows as `all_adapted` has them."""
-    (router, offset, a, _, scaling), (begin, end) = experts, part
-    (linears, count, rank, _), top_k = a.shape, firsts.shape[2]
-    for p in range(linears):
-        taken = rows[begin:end, p]
+    """A chunk of the tokens x [N, I] through routers and down through experts; rows and `low` as `all_adapted` has
+    them."""
+    (router, offset, a, _, scaling), (begin, end), (h, order, starts) = experts, span, low
+    count, top_k = a.shape[1], (rows.shape[2] - a.shape[1]) // 2
+    for p in range(a.shape[0]):
+        taken, first = rows[begin:end, p], begin * top_k
         route(x[begin:end], router[p], offset[p], masks[p], taken)
-        go_into(x[begin:end], a[p], scaling, taken, h[p, begin * top_k : end * top_k])
-        for n in range(begin, end):
-            for k in range(top_k):  # for one that is switched off h is 0
-                firsts[p, n, k] = max(int(rows[n, p, count + k]), 0) * rank
+        slots, each = by_expert(taken, count, top_k)
+        go_into(x[begin:end], a[p], scaling, taken, slots, each, h[p, first : end * top_k])
+        for m in range(len(slots)):
+            order[p, 0, first + m], order[p, 1, first + m] = first + slots[m], begin + slots[m] // top_k
+        for e in range(count + 1):
+            starts[chunk, p, e] = first + each[e]
+
+
+@inner
+def _put_chunk(
+    span: tuple[int, int],
+    start: tuple[Any, Any],
+    rooms: tuple[NDArray[np.int16], Floats, Floats],
+    read: tuple[NDArray[np.int16], Floats, Floats],
+    adapter: tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]],
+    routed: bool,
+    onto: bool,
+    to: tuple[Floats, int, int, int],
+) -> None:
+    """A chunk of tokens through a panel: the base's product, from the `start` on, `onto` what is there, and what an
+    adapter adds by a bank [B, `WIDTH`] of h [N*K, R]; where it is `routed` in an order [2, N*K], each expert's from the
+    first on, [E+1]. `to`: as `put` takes it."""
+    (begin, end), (bank, h, order, first), rank = span, adapter, adapter[1].shape[1]
+    for n in range(begin, end, TOGETHER):
+        them = some(n, end)
+        found = with_levels(begun(*start), rooms, read, them)
+        if not routed:
+            found = raised(found, bank, 0, h, rank, them)
+        if onto:
+            found = added(found, held(to, them))
+        put(found, to, them)
+    if routed:
+        for e in range(len(first) - 1):
+            for m in range(first[e], first[e + 1], TOGETHER):
+                places = some(m, first[e + 1])
+                slots, them = tokens_at(order[0], places), tokens_at(order[1], places)
+                put(raised(held(to, them), bank, e * rank, h, rank, slots), to, them)
+
+
+@inner
+def _share(
+    part: tuple[int, int],
+    ends: NDArray[np.int64],
+    words: NDArray[np.int32],
+    first: NDArray[np.int64],
+    bias: Floats,
+    ups: tuple[Narrow, Narrow],
+    read: tuple[NDArray[np.int16], Floats, Floats],
+    low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+    gates: bool,
+    onto: bool,
+    y: Floats,
+) -> None:
+    """A part of the results, by its number and how many there are; ups: plain LoRA's and the experts'; all else as in
+    `all_adapted`."""
+    (number, parts), (up, b), (h, order, starts), routed = part, ups, low, len(ups[1]) > 0
+    blocks, linears, bank_rows = read[1].shape[1], len(first) - 1, (starts.shape[2] - 1) * h.shape[2]
+    apart, (size, together) = ends[-1] >= _APART, (first[1], linears) if gates else (first[-1], 1)
+    levels = room(together * blocks * _PAIRS, WIDTH).view(np.int16).reshape(together, blocks * _PAIRS, 2 * WIDTH)
+    scales = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
+    centres = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
+    bank = room(together * bank_rows, WIDTH).reshape(together, bank_rows, WIDTH)
+    sums = room(together * CHUNK if gates else 0, WIDTH).reshape(-1)
+    for p in range(0, linears, together):
+        registers = (first[p + 1] - first[p]) // LANES
+        panels = (registers + 1) // 2
+        for one in range(0, panels) if apart else range(panels * number // parts, panels * (number + 1) // parts):
+            o, o1 = 2 * one * LANES, min(2 * one + 1, registers - 1) * LANES
+            for i in range(together):
+                at, at1 = first[p + i] + o, first[p + i] + o1
+                if routed:
+                    _fill(bank[i], b[p + i].reshape(bank_rows, b.shape[3]), o, o1)
+                else:
+                    _fill(bank[i], up, at, at1)
+                _unpack(words[at // LANES], 0, levels[i], scales[i], centres[i])
+                _unpack(words[at1 // LANES], LANES, levels[i], scales[i], centres[i])
+            for chunk in range(len(ends) - 1):
+                if apart and holder(chunk, parts) != number:
+                    continue
+                span = begin, end = ends[chunk], ends[chunk + 1]
+                for i in range(together):
+                    at, at1 = first[p + i] + o, first[p + i] + o1
+                    to = (sums, (i * CHUNK - begin) * WIDTH, WIDTH, LANES) if gates else (y, at, size, o1 - o)
+                    adapter = bank[i], h[p + i], order[p + i], starts[chunk, p + i]
+                    start, rooms = (load(bias, at), load(bias, at1)), (levels[i], scales[i], centres[i])
+                    _put_chunk(span, start, rooms, read, adapter, routed, onto, to)
+                if gates:
+                    for n in range(begin, end, TOGETHER):
+                        them = some(n, end)
+                        gate = held((sums, -begin * WIDTH, WIDTH, LANES), them)
+                        found = held((sums, (CHUNK - begin) * WIDTH, WIDTH, LANES), them)
+                        put(gated(gate, found), (y, o, size, o1 - o), them)
 
 
 @shared
@@ -122,52 +219,38 @@ def all_adapted(
     masks: Floats,
     rows: Floats,
     gates: bool,
+    onto: bool,
     parts: int,
 ) -> None:
     """Many tokens through linears that read x [N, I]: the base's product and what their adapters add to it.
 
-    Goes to y [N, P*O] at an address, or where it `gates` silu of the first one's times the second's, to y [N, O].
+    Goes to y [N, P*O] at an address, or `onto` what is there, or where it `gates` silu of the first one's times the
+    second's to y [N, O].
     first [P+1]: where each linear's results begin in a row.
     words as in `levels.multiplied`; bias, lora, experts, masks, and rows, here [N, P, E+2K], as in `token.adapted`; of
-    lora and experts one alone. Each part of the work sees some of the tokens, then makes some of the results.
+    lora and experts one alone. Each part of the work sees some of the tokens, and makes their results, or where they
+    are few some of all results.
     """
-    tokens, blocks, linears, width = len(x), words.shape[1] // (WORDS * LANES), len(first) - 1, first[-1]
-    (down, up, _), b, routers = lora, experts[3], experts[3].shape[0]
-    count, rank, top_k = (*b.shape[1:3], (rows.shape[2] - b.shape[1]) // 2) if routers else (1, up.shape[0], 1)
-    h, firsts = np.empty((linears, tokens * top_k, rank), np.float32), np.zeros((linears, tokens, top_k), np.int64)
-    whole = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16)
-    read = whole, np.empty((tokens, blocks), np.float32), np.empty((tokens, 2, blocks), np.float32)
+    (down, up, _), b, tokens, blocks = lora, experts[3], len(x), words.shape[1] // (WORDS * LANES)
+    routed, linears = len(b) > 0, len(first) - 1
+    count, rank, top_k = (*b.shape[1:3], (rows.shape[2] - b.shape[1]) // 2) if routed else (1, up.shape[0], 1)
+    ends = chunks_of(tokens, parts)
+    whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, 2, blocks), np.float32)
+    steps, h = np.empty((tokens, blocks), np.float32), np.empty((linears, tokens * top_k, rank), np.float32)
+    order = np.empty((linears, 2, tokens * top_k), np.int64)  # slots by expert, and the token of each
+    starts = np.zeros((len(ends) - 1, linears, count + 1), np.int64)  # where in each chunk an expert's begin
+    read, low = (whole, steps, sums), (h, order, starts)
     for part in prange(parts):
-        begin, end = tokens * part // parts, tokens * (part + 1) // parts
-        _quantized(x, (begin, end), read)
-        if routers:
-            _routed(x, (begin, end), experts, masks, rows, h, firsts)
-        elif rank:
-            _low(x[begin:end], down, h[:, begin:end])
-    size = first[1] if gates else width
-    y = float_array(y_at, (tokens * size,))
+        for chunk in range(len(ends) - 1):
+            if holder(chunk, parts) != part:
+                continue
+            span = begin, end = ends[chunk], ends[chunk + 1]
+            for n in range(begin, end):
+                quantize(x[n], whole[n], steps[n], sums[n])
+            if routed:
+                _routed(x, span, experts, masks, rows, low, chunk)
+            elif rank:
+                _low(x[begin:end], down, h[:, begin:end])
+    y = float_array(y_at, (tokens * (first[1] if gates else first[-1]),))
     for part in prange(parts):
-        rooms = room(blocks * _PAIRS, WIDTH).view(np.int16), room(blocks, WIDTH), room(blocks, WIDTH)
-        bank, gate = room(count * rank, WIDTH), room(tokens if gates else 0, WIDTH)
-        for p in range(1 if gates else linears):
-            groups = (first[p + 1] - first[p]) // LANES
-            panels = (groups + 1) // 2
-            for one in range(panels * part // parts, panels * (part + 1) // parts):
-                o, o1 = 2 * one * LANES, min(2 * one + 1, groups - 1) * LANES
-                for own in range(p, linears if gates else p + 1):
-                    at, at1 = first[own] + o, first[own] + o1
-                    if routers:
-                        _fill(bank, b[own].reshape(count * rank, b.shape[3]), o, o1)
-                    else:
-                        _fill(bank, up, at, at1)
-                    _unpack(words[at // LANES], 0, *rooms)
-                    _unpack(words[at1 // LANES], LANES, *rooms)
-                    low, high, adapter = load(bias, at), load(bias, at1), (bank, h[own], firsts[own], rank)
-                    for n in range(0, tokens, TOGETHER):
-                        them = some(n, tokens)
-                        found = raised(with_levels(begun(low, high), rooms, read, them), *adapter, them)
-                        if gates and own == p:
-                            put(found, (gate, 0, WIDTH, LANES), them)
-                        else:
-                            found = gated(held(gate, them), found) if gates else found
-                            put(found, (y, o if gates else at, size, o1 - o), them)
+        _share((part, parts), ends, words, first, bias, (up, b), read, low, gates, onto, y)

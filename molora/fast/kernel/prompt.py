@@ -25,7 +25,7 @@ from molora.fast.kernel.ranks import (
 
 
 @inner
-def _by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; and where each one's begin
     [E+1]. One that an edit switches off is none's."""
     first = np.zeros(count + 2, np.int64)
@@ -57,12 +57,13 @@ def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) 
 
 
 @inner
-def go_into(x: Narrow, a: Narrow, scaling: float, rows: Floats, h: Narrow) -> None:
+def go_into(
+    x: Narrow, a: Narrow, scaling: float, rows: Floats, slots: NDArray[np.int64], first: NDArray[np.int64], h: Narrow
+) -> None:
     """h [N*K, R]: what each token's experts make of it, with their weights on it. Tokens that share an expert, a [E, R,
-    I], go into it together."""
+    I], go into it together: see `by_expert`."""
     count, rank = a.shape[0], a.shape[1]
     top_k = (rows.shape[1] - count) // 2
-    slots, first = _by_expert(rows, count, top_k)
     h, down, found = h.reshape(-1), down_room(x, a, rank), np.empty((len(x), rank), np.float32)  # h [N*K*R]
     h[:] = 0
     for e in range(count):
@@ -133,7 +134,7 @@ def mixed(
         ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
         for p in range(routers):
             route(read, router[p], bias[p], masks[p], picked[:, p])
-            go_into(read, a[p], scaling, picked[:, p], h[p])
+            go_into(read, a[p], scaling, picked[:, p], *by_expert(picked[:, p], count, top_k), h[p])
         for p in range(routers):
             _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
         if gates:

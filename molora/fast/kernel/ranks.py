@@ -99,8 +99,8 @@ def _floats_down(weight: Floats, x: Narrow, tokens: NDArray[np.int64], h: Floats
             h[m, r] = 0
     for i in range(0, size, _NEAR):
         end = min(i + _NEAR, size)
-        for r in range(0, even, ROWS):
-            for m in range(0, count, TOKENS):
+        for m in range(0, count, TOKENS):
+            for r in range(0, even, ROWS):
                 dots(weight, r, x, tokens, m, i, end, h)
     if even < rank:
         for m in range(count):

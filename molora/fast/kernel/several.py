@@ -8,6 +8,7 @@ Axes: T tokens, `TOGETHER`; G blocks of 32 weights along I; B rows of a bank: wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import Kind, in_all, index, silu_of
+from molora.fast.kernel.instructions import Kind, exponential, in_all, index, reduced, silu_of
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, lanes_type
 from molora.fast.kernel.levels import LEVELS_BLOCK
@@ -32,6 +33,8 @@ _INDEX, _WORD, _SINGLE = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _tokens_type = types.UniTuple(types.intp, TOGETHER)
 _sums_type = types.UniTuple(lanes_type, 2 * TOGETHER)
 """Two registers of each of the tokens"""
+_numbers_type = types.UniTuple(types.float32, TOGETHER)
+"""One number for each"""
 
 
 @intrinsic
@@ -39,9 +42,7 @@ def some(typing_context: Any, first: Any, count: Any) -> Any:
     """From the first token on as many as are read at once; where there are fewer, the last one several times."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, last = args[0], builder.sub(args[1], index(1))
-        each = [builder.add(first, index(more)) for more in range(TOGETHER)]
-        some = [builder.select(builder.icmp_signed("<", one, last), one, last) for one in each]
+        some = _from(builder, args[0], builder.sub(args[1], index(1)))
         return context.make_tuple(builder, signature.return_type, some)
 
     return _tokens_type(types.intp, types.intp), of
@@ -58,18 +59,26 @@ def begun(typing_context: Any, low: Any, high: Any) -> Any:
 
 
 @intrinsic
-def held(typing_context: Any, sums: Any, tokens: Any) -> Any:
-    """Those of the tokens, of sums [N, `WIDTH`]."""
+def tokens_at(typing_context: Any, numbers: Any, places: Any) -> Any:
+    """Which tokens stand at the places in an array."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (sums,), tokens = (
-            _arrays(context, builder, signature.args[:1], args[:1]),
-            cgutils.unpack_tuple(builder, args[1]),
-        )
-        each = [_two(builder, sums.data, builder.mul(n, index(WIDTH)), _KIND.floats, 4) for n in tokens]
-        return context.make_tuple(builder, signature.return_type, [one for two in each for one in two])
+        (numbers,) = _arrays(context, builder, signature.args[:1], args[:1])
+        each = [builder.load(builder.gep(numbers.data, [one])) for one in cgutils.unpack_tuple(builder, args[1])]
+        return context.make_tuple(builder, signature.return_type, each)
 
-    return _sums_type(sums, tokens), of
+    return _tokens_type(numbers, places), of
+
+
+@intrinsic
+def held(typing_context: Any, y: Any, tokens: Any) -> Any:
+    """The tokens' sums that `put` left in y."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _in_y(context, builder, signature.args, args)
+        return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
+
+    return _sums_type(y, tokens), of
 
 
 @intrinsic
@@ -90,15 +99,16 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
         every_sum = [builder.gep(sums.data, [builder.mul(line, index(2))]) for line in lines]
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
         with cgutils.for_range(builder, blocks) as loop:
-            g, products = loop.index, _variables(builder, [_KIND.each(0)] * 2 * TOGETHER)
+            g, products = loop.index, [_KIND.each(0)] * 2 * TOGETHER
             begin = builder.mul(g, index(LEVELS_BLOCK))
-            with cgutils.for_range(builder, index(LEVELS_BLOCK // 2)) as pairs:
-                at = builder.add(begin, builder.mul(pairs.index, index(2)))
+            for pair in range(0, LEVELS_BLOCK, 2):
+                at = builder.add(begin, index(pair))
                 weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
-                for number, place in enumerate(products):
-                    n, half = divmod(number, 2)
-                    x = _everywhere(builder, wholes[n], at, _WORD, _KIND.words, 2)
-                    builder.store(both_onto(builder, builder.load(place), weights[half], x), place)
+                each = [_everywhere(builder, own, at, _WORD, _KIND.words, 2) for own in wholes]
+                products = [
+                    both_onto(builder, own, weights[number % 2], each[number // 2])
+                    for number, own in enumerate(products)
+                ]
             at = builder.mul(g, index(WIDTH))
             every_scale, every_centre = (_two(builder, one.data, at, _KIND.floats, 4) for one in (scales, centres))
             for number, place in enumerate(totals):
@@ -106,7 +116,7 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
                 step, total = (
                     _everywhere(builder, own[n], g, _SINGLE, _KIND.floats, 4) for own in (every_step, every_sum)
                 )
-                levels = builder.sitofp(builder.load(products[number]), _KIND.floats)
+                levels = builder.sitofp(products[number], _KIND.floats)
                 _add(builder, place, builder.fmul(levels, every_scale[half], flags=REORDERS), step)
                 _add(builder, place, every_centre[half], total)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
@@ -115,32 +125,30 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
 
 
 @intrinsic
-def raised(typing_context: Any, sums: Any, bank: Any, h: Any, firsts: Any, rank: Any, tokens: Any) -> Any:
-    """The tokens' sums with what h [N*K, R] adds through rows of the bank [B, `WIDTH`], for each R from one of the
-    firsts [N, K] on."""
+def raised(typing_context: Any, sums: Any, bank: Any, first: Any, h: Any, rank: Any, slots: Any) -> Any:
+    """The tokens' sums with what h [M, R] at their slots adds through R rows of the bank [B, `WIDTH`], from the first
+    on, which are the same for all of them."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bank, h, firsts = _arrays(context, builder, signature.args[1:4], args[1:4])
-        rank, tokens, top_k = (
-            args[4],
-            cgutils.unpack_tuple(builder, args[5]),
-            cgutils.unpack_tuple(builder, firsts.shape)[1],
-        )
+        bank, h = _arrays(context, builder, [signature.args[1], signature.args[3]], [args[1], args[3]])
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
-        places = [builder.mul(n, top_k) for n in tokens]
-        with cgutils.for_range(builder, top_k) as picks:
-            slots = [builder.add(place, picks.index) for place in places]
-            lows = [builder.gep(h.data, [builder.mul(slot, rank)]) for slot in slots]
-            rows = [builder.load(builder.gep(firsts.data, [slot])) for slot in slots]
-            with cgutils.for_range(builder, rank) as ranks:
-                for number, place in enumerate(totals):
-                    n, half = divmod(number, 2)
-                    at = builder.mul(builder.add(rows[n], ranks.index), index(WIDTH))
-                    x = _everywhere(builder, lows[n], ranks.index, _SINGLE, _KIND.floats, 4)
-                    _add(builder, place, _two(builder, bank.data, at, _KIND.floats, 4)[half], x)
+        lows = [builder.gep(h.data, [builder.mul(slot, args[4])]) for slot in cgutils.unpack_tuple(builder, args[5])]
+        weights = builder.gep(bank.data, [builder.mul(args[2], index(WIDTH))])
+        _multiply(builder, totals, weights, index(WIDTH), args[4], lows)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
 
-    return _sums_type(sums, bank, h, firsts, rank, tokens), of
+    return _sums_type(sums, bank, types.intp, h, types.intp, slots), of
+
+
+@intrinsic
+def added(typing_context: Any, sums: Any, others: Any) -> Any:
+    """The tokens' sums and others."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        both = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return context.make_tuple(builder, signature.return_type, [builder.fadd(*two) for two in both])
+
+    return _sums_type(sums, others), of
 
 
 @intrinsic
@@ -161,43 +169,112 @@ def put(typing_context: Any, sums: Any, y: Any, tokens: Any) -> Any:
     apart two tokens lie, and how far a token's two registers."""
 
     def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        y, first, line, apart = cgutils.unpack_tuple(builder, args[1])
-        (y,), tokens = _arrays(context, builder, [signature.args[1][0]], [y]), cgutils.unpack_tuple(builder, args[2])
-        for number, own in enumerate(cgutils.unpack_tuple(builder, args[0])):
-            n, half = divmod(number, 2)
-            at = builder.add(first, builder.mul(tokens[n], line))
-            at = builder.add(at, apart) if half else at
-            builder.store(own, _place(builder, y.data, at, _KIND.floats), align=4)
+        places = _in_y(context, builder, signature.args[1:], args[1:])
+        for own, place in zip(cgutils.unpack_tuple(builder, args[0]), places, strict=True):
+            builder.store(own, place, align=4)
         return context.get_dummy_value()
 
     return types.void(sums, y, tokens), to
 
 
 @intrinsic
-def multiply(typing_context: Any, y: Any, x: Any, panel: Any, rows: Any, tokens: Any) -> Any:
-    """Adds to `WIDTH` columns of the tokens' y their x times so many rows of a panel. Each is an array of float32,
-    where in it, counted in numbers, the first token or row begins, and how far apart two of them lie."""
+def multiplied(typing_context: Any, x: Any, panel: Any, rows: Any, tokens: Any) -> Any:
+    """The tokens' sums of their x times so many rows of a panel. Each is an array of float32, where in it, counted in
+    numbers, the first token or row begins, and how far apart two of them lie."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        tokens = cgutils.unpack_tuple(builder, args[4])
-        (y, y_line), (x, x_line), (panel, line) = (
-            _lines(context, builder, signature.args[i], args[i]) for i in range(3)
-        )
-        places = [builder.mul(n, y_line) for n in tokens]
-        totals = _variables(builder, [one for at in places for one in _two(builder, y, at, _KIND.floats, 4)])
-        lows = [builder.gep(x, [builder.mul(n, x_line)]) for n in tokens]
-        with cgutils.for_range(builder, args[3]) as loop:
-            weights = _two(builder, panel, builder.mul(loop.index, line), _KIND.floats, 4)
-            for number, place in enumerate(totals):
-                n, half = divmod(number, 2)
-                _add(builder, place, weights[half], _everywhere(builder, lows[n], loop.index, _SINGLE, _KIND.floats, 4))
+        (x, x_line), (panel, line) = (_lines(context, builder, signature.args[i], args[i]) for i in range(2))
+        totals = _variables(builder, [_KIND.each(0.0)] * 2 * TOGETHER)
+        lows = [builder.gep(x, [builder.mul(n, x_line)]) for n in cgutils.unpack_tuple(builder, args[3])]
+        _multiply(builder, totals, panel, line, args[2], lows)
+        return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
+
+    return _sums_type(x, panel, types.intp, tokens), of
+
+
+@intrinsic
+def weigh(typing_context: Any, scores: Any, read: Any, seen: Any, length: Any) -> Any:
+    """Of scores [`TOGETHER`, any] the first ones, so many `read`, become e to each less the largest that their token
+    sees, and 0 where it does not: the first token sees as many as are `seen`, each other one more than that before it,
+    but no more than the `length`. Gives each token's sum.
+    """
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (scores,), (_, read, *seen) = _arrays(context, builder, signature.args[:1], args[:1]), args
+        line = cgutils.unpack_tuple(builder, scores.shape)[1]
+        rows = [builder.gep(scores.data, [builder.mul(index(n), line)]) for n in range(TOGETHER)]
+        ends = [in_all(builder, builder.trunc(one, _WORD), _KIND.words) for one in _from(builder, *seen)]
+        each, nothing = ir.Constant(_KIND.words, list(range(LANES))), _KIND.each(-math.inf)
+        most = _variables(builder, [nothing] * TOGETHER)
+        sums = _variables(builder, [_KIND.each(0.0)] * TOGETHER)
+
+        def over(work: Any) -> None:
+            """Takes each token's scores through work; where all are seen, no mask is made."""
+            full, steps = builder.udiv(seen[0], index(LANES)), builder.udiv(read, index(LANES))
+            for begin, end in ((index(0), full), (full, steps)):
+                with cgutils.for_range(builder, builder.sub(end, begin)) as loop:
+                    at = builder.mul(builder.add(begin, loop.index), index(LANES))
+                    places = builder.add(each, in_all(builder, builder.trunc(at, _WORD), _KIND.words))
+                    for n, row in enumerate(rows):
+                        sees = None if end is full else builder.icmp_signed("<", places, ends[n])
+                        work(n, _place(builder, row, at, _KIND.floats), sees)
+
+        def compared(n: int, place: Any, sees: Any) -> None:
+            score, before = builder.load(place, align=4), builder.load(most[n])
+            score = score if sees is None else builder.select(sees, score, nothing)
+            builder.store(builder.select(builder.fcmp_ordered(">", score, before), score, before), most[n])
+
+        def weighed(n: int, place: Any, sees: Any) -> None:
+            weight = exponential(builder, builder.fsub(builder.load(place, align=4), largest[n]), _KIND)
+            weight = weight if sees is None else builder.select(sees, weight, _KIND.each(0.0))
+            builder.store(weight, place, align=4)
+            builder.store(builder.fadd(builder.load(sums[n]), weight, flags=REORDERS), sums[n])
+
+        over(compared)
+        largest = [in_all(builder, reduced(builder, "fmax", builder.load(one), _KIND), _KIND.floats) for one in most]
+        over(weighed)
+        found = [reduced(builder, "fadd", builder.load(one), _KIND) for one in sums]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return _numbers_type(scores, types.intp, types.intp, types.intp), of
+
+
+@intrinsic
+def divided(typing_context: Any, sums: Any, by: Any) -> Any:
+    """The tokens' sums, each divided by its token's number."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums, by = (cgutils.unpack_tuple(builder, arg) for arg in args)
+        parts = [in_all(builder, builder.fdiv(ir.Constant(_SINGLE, 1.0), one), _KIND.floats) for one in by]
+        made = [builder.fmul(own, parts[number // 2]) for number, own in enumerate(sums)]
+        return context.make_tuple(builder, signature.return_type, made)
+
+    return _sums_type(sums, _numbers_type), of
+
+
+def _in_y(context: Any, builder: Any, kinds: Any, args: Any) -> list[Any]:
+    """Where the tokens' two registers are in what `put` takes."""
+    y, first, line, apart = cgutils.unpack_tuple(builder, args[0])
+    (y,), places = _arrays(context, builder, [kinds[0][0]], [y]), []
+    for token in cgutils.unpack_tuple(builder, args[1]):
+        low = builder.add(first, builder.mul(token, line))
+        places += [_place(builder, y.data, own, _KIND.floats) for own in (low, builder.add(low, apart))]
+    return places
+
+
+def _multiply(builder: Any, totals: Sequence[Any], panel: Any, line: Any, rows: Any, lows: Sequence[Any]) -> None:
+    """Adds to each token's two registers its numbers times so many rows of a panel."""
+    with cgutils.for_range(builder, rows) as loop:
+        weights = _two(builder, panel, builder.mul(loop.index, line), _KIND.floats, 4)
         for number, place in enumerate(totals):
             n, half = divmod(number, 2)
-            at = builder.add(places[n], index(half * LANES))
-            builder.store(builder.load(place), _place(builder, y, at, _KIND.floats), align=4)
-        return context.get_dummy_value()
+            _add(builder, place, weights[half], _everywhere(builder, lows[n], loop.index, _SINGLE, _KIND.floats, 4))
 
-    return types.void(y, x, panel, types.intp, tokens), of
+
+def _from(builder: Any, first: Any, last: Any) -> list[Any]:
+    """As many numbers as there are tokens, one more each time, but none beyond the last."""
+    each = [builder.add(first, index(more)) for more in range(TOGETHER)]
+    return [builder.select(builder.icmp_signed("<", one, last), one, last) for one in each]
 
 
 def _lines(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, quantize, row_of
 from molora.fast.kernel.numbers import float_array, half, half_array
 from molora.fast.kernel.picks import pick
 from molora.fast.kernel.products import add_rows, product
+from molora.fast.kernel.shares import chunks_of, holder
 
 Experts = tuple[Narrow, Floats, Narrow, Narrow, float]
 
@@ -122,15 +123,19 @@ def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> 
 def all_normed(x: Floats, weight: Floats, eps: float, y: Floats, parts: int) -> None:
     """The same of many, x [N, I], in float32."""
     size = weight.shape[0]
+    ends = chunks_of(len(x), parts)
     for part in prange(parts):
-        for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
-            squares = spread(np.float32(0))
-            for i in range(0, size, LANES):
-                own = load(x[n], i)
-                squares += own * own
-            scale = spread(np.float32(1 / math.sqrt(total(squares) / size + eps)))
-            for i in range(0, size, LANES):
-                store(y[n], i, load(x[n], i) * scale * load(weight, i))
+        for chunk in range(len(ends) - 1):
+            if holder(chunk, parts) != part:
+                continue
+            for n in range(ends[chunk], ends[chunk + 1]):
+                squares = spread(np.float32(0))
+                for i in range(0, size, LANES):
+                    own = load(x[n], i)
+                    squares += own * own
+                scale = spread(np.float32(1 / math.sqrt(total(squares) / size + eps)))
+                for i in range(0, size, LANES):
+                    store(y[n], i, load(x[n], i) * scale * load(weight, i))
 
 
 @kept

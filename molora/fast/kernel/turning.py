@@ -7,6 +7,7 @@ from numba import prange
 
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
+from molora.fast.kernel.shares import chunks_of, holder
 
 
 @inner
@@ -32,12 +33,16 @@ def all_turned(
     """states [N, H+2G, D], cos and sin [N, D] -> query [H, N, D], times the scale, and the buffer [2, G, room, D] from
     a place on. Each part of the work sees some of the tokens; D is a multiple of twice `LANES`."""
     (heads, count, size), groups = query.shape, buffer.shape[1]
+    ends = chunks_of(count, parts)
     for part in prange(parts):
-        for n in range(count * part // parts, count * (part + 1) // parts):
-            for head in range(heads):
-                _turn(states[n, head], cos[n], sin[n], np.float32(scale), query[head, n])
-            for group in range(groups):
-                _turn(states[n, heads + group], cos[n], sin[n], np.float32(1), buffer[0, group, place + n])
-                value = states[n, heads + groups + group]
-                for i in range(0, size, LANES):
-                    store(buffer[1, group, place + n], i, load(value, i))
+        for chunk in range(len(ends) - 1):
+            if holder(chunk, parts) != part:
+                continue
+            for n in range(ends[chunk], ends[chunk + 1]):
+                for head in range(heads):
+                    _turn(states[n, head], cos[n], sin[n], np.float32(scale), query[head, n])
+                for group in range(groups):
+                    _turn(states[n, heads + group], cos[n], sin[n], np.float32(1), buffer[0, group, place + n])
+                    value = states[n, heads + groups + group]
+                    for i in range(0, size, LANES):
+                        store(buffer[1, group, place + n], i, load(value, i))
