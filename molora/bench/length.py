@@ -1,15 +1,16 @@
 """What a token costs early and late in a long text, and how much of it is attention: `python -m molora.bench --length`.
 
-Attention reads all keys and values so far, so it grows with them; everything else, the record included, must not. What
-the record takes is measured beside: the same tokens are read without one, in turns.
+Attention reads all keys and values so far, so it grows with them; the record must not. What the record takes is
+measured beside: the same tokens are read without one, in turns. What is left beside attention grows a little, too: keys
+and values that are read push weights out of the CPU's caches.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
-
-import torch
 
 from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
@@ -33,7 +34,7 @@ class Cost(NamedTuple):
     unrecorded: float
     """The same without record and trace"""
     attention: float
-    """The queries' way through keys and values alone, in all layers"""
+    """Of `token`: the queries' way through keys and values, in all layers"""
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
@@ -48,9 +49,13 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
         for reading in readings:
             _read(reading, ids[at:length])
         at = length + _TOKENS
-        times = [[_one(reading, token, reading is readings[0]) for reading in readings] for token in ids[length:at]]
-        recorded, unrecorded = (min(each) for each in zip(*times, strict=True))
-        found.append(Cost(length, recorded, unrecorded, _attention(engine.model, at)))
+        with _attention(engine.model) as spent:
+            times = [
+                (*_one(readings[0], token, spent, recorded=True), _one(readings[1], token, spent, recorded=False)[0])
+                for token in ids[length:at]
+            ]
+        recorded, attention = min((token, part) for token, part, _ in times)
+        found.append(Cost(length, recorded, min(unrecorded for *_, unrecorded in times), attention))
     return found
 
 
@@ -61,27 +66,37 @@ def _read(reading: Reading, ids: list[int]) -> None:
             reading.read(part, [""] * len(part), [PROMPT] * len(part), speaks=False)
 
 
-def _one(reading: Reading, token: int, recorded: bool) -> float:
-    """Milliseconds until one token more is read and, where it is recorded, the trace handed out."""
+def _one(reading: Reading, token: int, spent: list[float], *, recorded: bool) -> tuple[float, float]:
+    """Milliseconds until one token more is read and, where it is recorded, the trace handed out; and those of them that
+    are `spent` on attention."""
+    spent.clear()
     with reading.recording():
         started = time.perf_counter()
         reading.read([token], [reading.text.push(token)], [ANSWER])
         if recorded:
             reading.trace({})
-        return 1000 * (time.perf_counter() - started)
+        return 1000 * (time.perf_counter() - started), 1000 * sum(spent)
 
 
-def _attention(model: Any, length: int) -> float:
-    """Milliseconds of one token's attention in all layers, each with keys and values of its own."""
-    config, step = model.config, step_of(model)
-    heads, groups = config.num_attention_heads, config.num_key_value_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    query = torch.randn(heads, size)
-    layers = [torch.randn(2, 1, groups, length, size) for _ in range(config.num_hidden_layers)]
-    times = []
-    for _ in range(_TOKENS):
-        started = time.perf_counter()
-        for keys, values in layers:
-            step.attend(query, keys, values)
-        times.append(1000 * (time.perf_counter() - started))
-    return min(times)
+@contextmanager
+def _attention(model: Any) -> Iterator[list[float]]:
+    """The seconds that a model's lean pass spends on one token's attention, layer by layer, as it goes on."""
+    step, spent = step_of(model), list[float]()
+
+    def timed(attend: Any) -> Any:
+        def attended(*args: Any) -> Any:
+            started = time.perf_counter()
+            found = attend(*args)
+            spent.append(time.perf_counter() - started)
+            return found
+
+        return attended
+
+    ways = [name for name in ("attend", "attend_to") if hasattr(step, name)]
+    for name in ways:
+        setattr(step, name, timed(getattr(step, name)))
+    try:
+        yield spent
+    finally:
+        for name in ways:
+            delattr(step, name)  # those of its class again

@@ -122,7 +122,7 @@ class CompiledStep(Step):
             layer.qkv(read, states_at, False, plan.attention)
             place, buffer = kept.place(), kept.buffer  # [2, 1, G, room, D]
             turned(states_at, cos, sin, heads, groups, query_at, buffer.data_ptr(), buffer.shape[3], place)
-            self._attend_to(query, kept.keys, kept.values, found)
+            self.attend_to(query, kept.keys, kept.values, found)
             layer.out(found, x_at, True, plan.attention)
             normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
             layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers)[0])
@@ -167,11 +167,11 @@ class CompiledStep(Step):
         if mask is not None or self._ready is None:
             return super().attend(query, keys, values, mask)
         found = Input.room(query.numel())
-        self._attend_to(query, keys, values, found)
+        self.attend_to(query, keys, values, found)
         return found.floats
 
-    def _attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: Input) -> None:
-        """Keys and values are views of a buffer, see `GrowingLayer`."""
+    def attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: Input) -> None:
+        """The same into what linears read next; keys and values are views of a buffer, see `GrowingLayer`."""
         _, groups, total, size = keys.shape
         shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
         attended(

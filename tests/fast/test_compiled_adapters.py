@@ -222,7 +222,7 @@ def packable(count: int, width: int, **shape: Any) -> list[MoloraLinear]:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("tokens", [1, 4, 21])
+@pytest.mark.parametrize("tokens", [1, 4, 21, 275])  # from 256 on each thread keeps to its own
 @pytest.mark.parametrize("kind", ["experts", "edited", "one router", "lora", "lora off", "base"])
 @torch.inference_mode()
 def test_many_tokens_go_through_4_bits_and_adapters_at_once(
@@ -255,6 +255,10 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
         expected = torch.nn.functional.silu(parts[0]) * parts[1]
         gated = site.gated(x, masks, kind != "lora off", picks(sizes, tokens))
         torch.testing.assert_close(gated, expected, rtol=4e-3, atol=1e-1)
+    given = torch.randn(tokens, count * O)
+    onto = given.clone()
+    site.add_many(onto, x, masks, kind != "lora off", picks(sizes, tokens))
+    torch.testing.assert_close(onto, given + y, rtol=1e-5, atol=1e-5)
     for one, other in zip(seen.all(), picked, strict=True):
         assert_equal(one.logits, other.logits)
         assert_equal(one.weights, other.weights)

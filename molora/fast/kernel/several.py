@@ -27,6 +27,8 @@ TOGETHER = 6 if LANES == 16 else 4
 """There are 32 registers of that width, and 16 of others on most CPUs"""
 WIDTH = 2 * LANES
 """Columns of a panel"""
+_AT_ONCE = 16 if LANES == 16 else 1
+"""Pairs of a block's levels between two turns of a loop; with fewer registers several would be spilled"""
 
 _KIND = Kind.of(LANES)
 _INDEX, _WORD, _SINGLE = ir.IntType(64), ir.IntType(32), ir.FloatType()
@@ -99,16 +101,17 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
         every_sum = [builder.gep(sums.data, [builder.mul(line, index(2))]) for line in lines]
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
         with cgutils.for_range(builder, blocks) as loop:
-            g, products = loop.index, [_KIND.each(0)] * 2 * TOGETHER
+            g, products = loop.index, _variables(builder, [_KIND.each(0)] * 2 * TOGETHER)
             begin = builder.mul(g, index(LEVELS_BLOCK))
-            for pair in range(0, LEVELS_BLOCK, 2):
-                at = builder.add(begin, index(pair))
-                weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
-                each = [_everywhere(builder, own, at, _WORD, _KIND.words, 2) for own in wholes]
-                products = [
-                    both_onto(builder, own, weights[number % 2], each[number // 2])
-                    for number, own in enumerate(products)
-                ]
+            with cgutils.for_range(builder, index(LEVELS_BLOCK // 2 // _AT_ONCE)) as some_pairs:
+                first = builder.add(begin, builder.mul(some_pairs.index, index(2 * _AT_ONCE)))
+                for pair in range(_AT_ONCE):
+                    at = builder.add(first, index(2 * pair))
+                    weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
+                    for number, place in enumerate(products):
+                        n, half = divmod(number, 2)
+                        x = _everywhere(builder, wholes[n], at, _WORD, _KIND.words, 2)
+                        builder.store(both_onto(builder, builder.load(place), weights[half], x), place)
             at = builder.mul(g, index(WIDTH))
             every_scale, every_centre = (_two(builder, one.data, at, _KIND.floats, 4) for one in (scales, centres))
             for number, place in enumerate(totals):
@@ -116,7 +119,7 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
                 step, total = (
                     _everywhere(builder, own[n], g, _SINGLE, _KIND.floats, 4) for own in (every_step, every_sum)
                 )
-                levels = builder.sitofp(products[number], _KIND.floats)
+                levels = builder.sitofp(builder.load(products[number]), _KIND.floats)
                 _add(builder, place, builder.fmul(levels, every_scale[half], flags=REORDERS), step)
                 _add(builder, place, every_centre[half], total)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
