@@ -1,18 +1,26 @@
 """Attention of many tokens, each to itself and to those before it.
 
-Axes: see `kernel`; a tile is `WIDTH` tokens whose keys lie side by side.
+Axes: see `kernel`; a tile is `WIDTH` tokens whose keys lie side by side; M tokens of one head are worked on at once.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.ranks import room
-from molora.fast.kernel.several import TOGETHER, WIDTH, divided, multiplied, put, some, weigh
+from molora.fast.kernel.several import TOGETHER, WIDTH, added, divided, held, multiplied, put, some, weigh
 from molora.fast.kernel.shares import chunks_of, holder
+
+_TOKENS = 4 * TOGETHER
+_KEYS = 256
+"""What so many tokens read of so many stays in a core's own caches"""
+
+Lines = tuple[Floats, int, int]
+"""An array, where in it the first line begins, and how far apart lines are"""
 
 
 @inner
@@ -22,6 +30,46 @@ def _side(keys: Floats, tile: Floats) -> None:
     for t in range(len(keys)):
         for d in range(keys.shape[1]):
             tile[d, t] = keys[t, d]
+
+
+@inner
+def _score(
+    query: Lines, sides: Lines, span: tuple[int, int], sizes: tuple[int, int, int], scores: Floats, totals: Floats
+) -> None:
+    """Of one head, how much a span of tokens attends to those before: scores [M, T or more], to be divided by totals
+    [M]. `sides`: its first tile; `sizes`: N, T and D."""
+    (first, last), (count, length, size), (tiles, start, _), every = span, sizes, sides, some(0, TOGETHER)
+    past, line = length - count, scores.shape[1]
+    for at in range(0, past + last, WIDTH):
+        for n in range(first, last, TOGETHER):
+            if at < past + n + TOGETHER:
+                found = multiplied(query, (tiles, start + at * size, WIDTH), size, some(n, count))
+                put(found, (scores, (n - first) * line + at, line, LANES), every)
+    for n in range(first, last, TOGETHER):
+        read = -(-(past + min(n + TOGETHER, count)) // WIDTH) * WIDTH
+        weigh(scores, n - first, read, past + n + 1, length, totals)
+
+
+@inner
+def _look(
+    values: Lines,
+    span: tuple[int, int],
+    sizes: tuple[int, int, int],
+    scores: Floats,
+    totals: Floats,
+    y: Lines,
+) -> None:
+    """The values of one head [T, D] by such scores, to its y."""
+    (first, last), (count, length, size), every = span, sizes, some(0, TOGETHER)
+    (kept, start, apart), (to, y_start, y_line), past, line = values, y, length - count, scores.shape[1]
+    for at in range(0, past + last, _KEYS):
+        for d in range(0, size, WIDTH):
+            value, place = (kept, start + at * apart + d, apart), (to, y_start + d, y_line, LANES)
+            for n in range(first, last, TOGETHER):
+                rows, them = min(past + n + TOGETHER, length, at + _KEYS) - at, some(n, count)
+                found = multiplied((scores, (n - first) * line + at, line), value, rows, every)
+                found = divided(found, totals, n - first)
+                put(added(found, held(place, them)) if at else found, place, them)
 
 
 @shared
@@ -35,26 +83,21 @@ def attended_by_many(
     """
     (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
-    tiles, past, ends = -(-length // WIDTH), length - count, chunks_of(count, parts)
-    sides, line, every = room(groups * tiles * size, WIDTH), tiles * WIDTH, some(0, TOGETHER)
+    tiles, ends, sizes = -(-length // WIDTH), chunks_of(count, parts), (count, length, size)
+    sides, line = room(groups * tiles * size, WIDTH), tiles * WIDTH
     for part in prange(parts):
         for job in range(groups * tiles * part // parts, groups * tiles * (part + 1) // parts):
             first = job % tiles * WIDTH
             _side(keys[job // tiles, first : min(first + WIDTH, length)], sides[job * size : (job + 1) * size])
     for part in prange(parts):
-        scores = room(TOGETHER, line)
+        scores, totals = room(_TOKENS, line), np.empty(_TOKENS, np.float32)
         for job in range(heads * (len(ends) - 1)):
             head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
             if holder(chunk, parts) != part:
                 continue
-            for first in range(ends[chunk], ends[chunk + 1], TOGETHER):
-                group, them, end = head // each, some(first, count), past + min(first + TOGETHER, count)
-                asked, read = (query, head * count * size, size), -(-end // WIDTH) * WIDTH
-                for at in range(0, end, WIDTH):
-                    side = sides, (group * line + at) * size, WIDTH
-                    put(multiplied(asked, side, size, them), (scores, at, line, LANES), every)
-                sums = weigh(scores, read, past + first + 1, length)
-                for d in range(0, size, WIDTH):
-                    value = values, group * space * size + d, size
-                    found = divided(multiplied((scores, 0, line), value, end, every), sums)
-                    put(found, (y, head * size + d, heads * size, LANES), them)
+            asked, side = (query, head * count * size, size), (sides, head // each * line * size, WIDTH)
+            value, to = (values, head // each * space * size, size), (y, head * size, heads * size)
+            for first in range(ends[chunk], ends[chunk + 1], _TOKENS):
+                span = first, min(first + _TOKENS, ends[chunk + 1])
+                _score(asked, side, span, sizes, scores, totals)
+                _look(value, span, sizes, scores, totals, to)

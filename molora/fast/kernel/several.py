@@ -27,16 +27,14 @@ TOGETHER = 6 if LANES == 16 else 4
 """There are 32 registers of that width, and 16 of others on most CPUs"""
 WIDTH = 2 * LANES
 """Columns of a panel"""
-_AT_ONCE = 16 if LANES == 16 else 1
-"""Pairs of a block's levels between two turns of a loop; with fewer registers several would be spilled"""
+_UNROLLS = LANES == 16
+"""Whether a block's products are made without a loop; with fewer registers some would be put away and fetched again"""
 
 _KIND = Kind.of(LANES)
 _INDEX, _WORD, _SINGLE = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _tokens_type = types.UniTuple(types.intp, TOGETHER)
 _sums_type = types.UniTuple(lanes_type, 2 * TOGETHER)
 """Two registers of each of the tokens"""
-_numbers_type = types.UniTuple(types.float32, TOGETHER)
-"""One number for each"""
 
 
 @intrinsic
@@ -101,17 +99,26 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
         every_sum = [builder.gep(sums.data, [builder.mul(line, index(2))]) for line in lines]
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
         with cgutils.for_range(builder, blocks) as loop:
-            g, products = loop.index, _variables(builder, [_KIND.each(0)] * 2 * TOGETHER)
+            g, products = loop.index, [_KIND.each(0)] * 2 * TOGETHER
             begin = builder.mul(g, index(LEVELS_BLOCK))
-            with cgutils.for_range(builder, index(LEVELS_BLOCK // 2 // _AT_ONCE)) as some_pairs:
-                first = builder.add(begin, builder.mul(some_pairs.index, index(2 * _AT_ONCE)))
-                for pair in range(_AT_ONCE):
-                    at = builder.add(first, index(2 * pair))
-                    weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
-                    for number, place in enumerate(products):
-                        n, half = divmod(number, 2)
-                        x = _everywhere(builder, wholes[n], at, _WORD, _KIND.words, 2)
-                        builder.store(both_onto(builder, builder.load(place), weights[half], x), place)
+
+            def with_pair(products: Sequence[Any], at: Any) -> list[Any]:
+                weights = _two(builder, panel.data, builder.mul(at, index(WIDTH)), _KIND.words, 2)
+                each = [_everywhere(builder, own, at, _WORD, _KIND.words, 2) for own in wholes]
+                numbered = enumerate(products)
+                return [both_onto(builder, own, weights[number % 2], each[number // 2]) for number, own in numbered]
+
+            if _UNROLLS:
+                for pair in range(0, LEVELS_BLOCK, 2):
+                    products = with_pair(products, builder.add(begin, index(pair)))
+            else:
+                places = _variables(builder, products)
+                with cgutils.for_range(builder, index(LEVELS_BLOCK // 2)) as pairs:
+                    at = builder.add(begin, builder.mul(pairs.index, index(2)))
+                    made = with_pair([builder.load(place) for place in places], at)
+                    for place, value in zip(places, made, strict=True):
+                        builder.store(value, place)
+                products = [builder.load(place) for place in places]
             at = builder.mul(g, index(WIDTH))
             every_scale, every_centre = (_two(builder, one.data, at, _KIND.floats, 4) for one in (scales, centres))
             for number, place in enumerate(totals):
@@ -119,7 +126,7 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
                 step, total = (
                     _everywhere(builder, own[n], g, _SINGLE, _KIND.floats, 4) for own in (every_step, every_sum)
                 )
-                levels = builder.sitofp(builder.load(products[number]), _KIND.floats)
+                levels = builder.sitofp(products[number], _KIND.floats)
                 _add(builder, place, builder.fmul(levels, every_scale[half], flags=REORDERS), step)
                 _add(builder, place, every_centre[half], total)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
@@ -196,16 +203,17 @@ def multiplied(typing_context: Any, x: Any, panel: Any, rows: Any, tokens: Any) 
 
 
 @intrinsic
-def weigh(typing_context: Any, scores: Any, read: Any, seen: Any, length: Any) -> Any:
-    """Of scores [`TOGETHER`, any] the first ones, so many `read`, become e to each less the largest that their token
-    sees, and 0 where it does not: the first token sees as many as are `seen`, each other one more than that before it,
-    but no more than the `length`. Gives each token's sum.
-    """
+def weigh(typing_context: Any, scores: Any, row: Any, read: Any, seen: Any, length: Any, totals: Any) -> Any:
+    """Of scores [M, any] in `TOGETHER` rows from one on the first ones, so many `read`, become e to each less the
+    largest that their token sees, and 0 where it does not: the first token sees as many as are `seen`, each other one
+    more than that before it, but no more than the `length`. totals [M] take each token's sum."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (scores,), (_, read, *seen) = _arrays(context, builder, signature.args[:1], args[:1]), args
+        _, row, read, *seen, _ = args
+        scores, totals = _arrays(context, builder, signature.args[:6:5], args[:6:5])
+        each_row = [builder.add(row, index(n)) for n in range(TOGETHER)]
         line = cgutils.unpack_tuple(builder, scores.shape)[1]
-        rows = [builder.gep(scores.data, [builder.mul(index(n), line)]) for n in range(TOGETHER)]
+        rows = [builder.gep(scores.data, [builder.mul(one, line)]) for one in each_row]
         ends = [in_all(builder, builder.trunc(one, _WORD), _KIND.words) for one in _from(builder, *seen)]
         each, nothing = ir.Constant(_KIND.words, list(range(LANES))), _KIND.each(-math.inf)
         most = _variables(builder, [nothing] * TOGETHER)
@@ -236,23 +244,26 @@ def weigh(typing_context: Any, scores: Any, read: Any, seen: Any, length: Any) -
         over(compared)
         largest = [in_all(builder, reduced(builder, "fmax", builder.load(one), _KIND), _KIND.floats) for one in most]
         over(weighed)
-        found = [reduced(builder, "fadd", builder.load(one), _KIND) for one in sums]
-        return context.make_tuple(builder, signature.return_type, found)
+        for one, own in zip(sums, each_row, strict=True):
+            builder.store(reduced(builder, "fadd", builder.load(one), _KIND), builder.gep(totals.data, [own]))
+        return context.get_dummy_value()
 
-    return _numbers_type(scores, types.intp, types.intp, types.intp), of
+    return types.void(scores, types.intp, types.intp, types.intp, types.intp, totals), of
 
 
 @intrinsic
-def divided(typing_context: Any, sums: Any, by: Any) -> Any:
-    """The tokens' sums, each divided by its token's number."""
+def divided(typing_context: Any, sums: Any, totals: Any, row: Any) -> Any:
+    """The tokens' sums, each divided by its token's of the totals [M], from a row on."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sums, by = (cgutils.unpack_tuple(builder, arg) for arg in args)
-        parts = [in_all(builder, builder.fdiv(ir.Constant(_SINGLE, 1.0), one), _KIND.floats) for one in by]
-        made = [builder.fmul(own, parts[number // 2]) for number, own in enumerate(sums)]
+        (totals,), made = _arrays(context, builder, signature.args[1:2], args[1:2]), []
+        for number, own in enumerate(cgutils.unpack_tuple(builder, args[0])):
+            total = builder.load(builder.gep(totals.data, [builder.add(args[2], index(number // 2))]))
+            part = builder.fdiv(ir.Constant(_SINGLE, 1.0), total)
+            made.append(builder.fmul(own, in_all(builder, part, _KIND.floats)))
         return context.make_tuple(builder, signature.return_type, made)
 
-    return _sums_type(sums, _numbers_type), of
+    return _sums_type(sums, totals, types.intp), of
 
 
 def _in_y(context: Any, builder: Any, kinds: Any, args: Any) -> list[Any]:
