@@ -173,7 +173,8 @@ class CompiledSite(Site):
         return [self._read(linears, x, masks, lora, seen).to(self._dtype)]
 
     def add_many(self, y: Tensor, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> None:
-        if y.dtype == self._dtype and y.is_contiguous() and (linears := self._taking(x, seen)) is not None:
+        in_place = self._dtype == y.dtype == torch.float32 and y.is_contiguous()  # as compiled code writes
+        if in_place and (linears := self._taking(x, seen)) is not None:
             self._read(linears, x, masks, lora, seen, onto=y)
         else:
             super().add_many(y, x, masks, lora, seen)

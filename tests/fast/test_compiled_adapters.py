@@ -277,6 +277,20 @@ def test_where_products_are_made_in_bfloat16_few_tokens_alone_go_through_4_bits(
     assert (narrow - whole).abs().mean() < 2**-7 * whole.abs().mean()
 
 
+@pytest.mark.parametrize("dtype", [FLOAT, torch.bfloat16])
+@pytest.mark.parametrize("apart", [False, True])
+@torch.inference_mode()
+def test_results_are_added_to_whatever_is_there(apart: bool, dtype: torch.dtype) -> None:
+    made: Any = packable(1, O, rank=4, top_k=2, experts=E)
+    site, x = CompiledSite(made, True, dtype, CompiledExperts, apart=True), torch.randn(CompiledLevels.few, 64)
+    room = torch.full((len(x), 2 * O), 3.0, dtype=dtype)
+    y = room[:, :O] if apart else room[:, :O].contiguous()
+    site.add_many(y, x, None, True, picks([(1, E, 2)], len(x)))
+    (expected,) = site.many(x, None, True, picks([(1, E, 2)], len(x)))
+    torch.testing.assert_close(y, 3 + expected)
+    assert (room[:, O:] == 3).all(), "nothing else is written"
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 @torch.inference_mode()
 def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
