@@ -17,18 +17,15 @@ from transformers import DynamicCache
 
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, all_normed, all_turned, attended, attended_by_many, best, gated, normed, turned
+from molora.fast.kernel import BLOCK, all_turned, attended, attended_by_many, best, gated, normed, turned
 from molora.fast.kernel.lanes import LANES
-from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears
+from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears, norm_arrays
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
+from molora.fast.site import normed as norm_of
 from molora.fast.step import Layer, Step
-from molora.fast.step import normed as norm_of
-from molora.fast.threads import threads
+from molora.fast.threads import TOKENS, threads
 from molora.likeliest import CANDIDATES
-
-_WORTH = 128
-"""Tokens to attend to that take a thread longer than to wake; to take them through experts, a few do"""
 
 
 class _Layer(NamedTuple):
@@ -59,7 +56,7 @@ class CompiledStep(Step):
             ahead = copy(self)
             ahead._warming = False
             with torch.inference_mode():
-                for count in (_WORTH // 4, 2 * _WORTH):  # for the second's next token several threads are worth it
+                for count in (TOKENS // 4, 2 * TOKENS):  # for the second's next token several threads are worth it
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
                     logits, _ = ahead.many(tokens, cache, Plan())
                     ahead.likeliest(logits)
@@ -130,13 +127,6 @@ class CompiledStep(Step):
             layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
         return self._head.multiply(norm_of(self._norm, x)), picks.of_one()
 
-    def _normed(self, norm: Any, x: Tensor) -> Tensor:
-        if self._warming or x.dtype != torch.float32:
-            return super()._normed(norm, x)
-        y = torch.empty_like(x)
-        all_normed(x.numpy(), *_norm(norm), y.numpy(), threads() if len(x) >= _WORTH else 1)
-        return y
-
     def _turn_many(
         self,
         states: Tensor,
@@ -151,7 +141,7 @@ class CompiledStep(Step):
         query = states.new_empty(self._heads, len(states), self._size)
         place = kept.make_room(len(states), turn[0].new_empty(1, self._groups, 0, self._size))
         given = numbers(states), cos, sin, self._scale, numbers(query), kept.buffer[:, 0].numpy()
-        all_turned(*given, place, threads() if len(states) >= _WORTH else 1)
+        all_turned(*given, place, threads() if len(states) >= TOKENS else 1)
         return query
 
     def _look_many(self, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
@@ -160,7 +150,7 @@ class CompiledStep(Step):
         (groups, total, size), count = keys.shape, query.shape[1]
         found, shape = query.new_empty(count, self._heads, size), (groups, keys.stride(0) // size, total)
         places = keys.data_ptr(), values.data_ptr(), shape
-        attended_by_many(query.numpy(), *places, found.numpy(), threads() if count >= _WORTH else 1)
+        attended_by_many(query.numpy(), *places, found.numpy(), threads() if count >= TOKENS else 1)
         return found.flatten(1)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -181,7 +171,7 @@ class CompiledStep(Step):
             values.data_ptr(),
             shape,
             *places,
-            max(1, min(threads(), total // _WORTH)),
+            max(1, min(threads(), total // TOKENS)),
         )
 
 
@@ -192,8 +182,4 @@ def _compiled(layer: Layer) -> _Layer | None:
     if len(linears) < len(sites):
         return None
     qkv, out, gate_up, down = linears
-    return _Layer(_norm(layer.norm), qkv, out, _norm(layer.mlp_norm), gate_up, down)
-
-
-def _norm(norm: Any) -> tuple[NDArray[np.float32], float]:
-    return norm.weight.detach().numpy(), norm.variance_epsilon
+    return _Layer(norm_arrays(layer.norm), qkv, out, norm_arrays(layer.mlp_norm), gate_up, down)

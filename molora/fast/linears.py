@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, numbers
-from molora.fast.kernel import adapted, all_adapted, mixed
+from molora.fast.kernel import adapted, all_adapted, all_normed, mixed
+from molora.fast.layout import experts_for_many, lora_for_many
 from molora.fast.levels import WORTH, CompiledLevels, TorchLevels, fastest
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
 from molora.fast.product import Packed
 from molora.fast.site import Site
-from molora.fast.threads import threads
+from molora.fast.threads import TOKENS, threads
 
 _NO_WORDS = np.empty((0, 0), np.int32)
+_NO_NORM = np.empty(0, np.float32), 0.0
 _NO_ROWS = np.empty((0, 0), np.float32)
 _NO_EXPERTS = (
     np.empty((0, 0, 0), np.uint16),
@@ -34,6 +36,13 @@ _NO_EXPERTS = (
     1.0,
 )
 """Routers, their bias, A, B and scaling; see `kernel.token.adapted`"""
+_NONE_FOR_MANY = (
+    *_NO_EXPERTS[:2],
+    np.empty((0, 0, 0, 0), np.uint16),
+    np.empty((0, 0, 0), np.uint16),
+    1.0,
+)
+"""See `kernel.panels.Adapter`"""
 
 
 class Input:
@@ -63,6 +72,8 @@ class Linears:
         self._no_lora = a[:0], b[:0], no_lora[2]  # of the same types, so that nothing is compiled for an edit
         self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
         self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
+        self._all = _for_many(site)
+        self._none = *(part[:0] for part in self._all[:-1]), self._all[-1]
         self._unedited = unedited(self.routers, self.sizes[0])
         self._packed_bytes = packed.nbytes
         self._first = np.cumsum([0, *(linear.out_features for linear in site.linears)])
@@ -101,22 +112,30 @@ class Linears:
         )
 
     def many(
-        self, x: Tensor, lora: bool, masks: Any, rows: Any, *, gates: bool = False, onto: Tensor | None = None
+        self,
+        x: Tensor,
+        lora: bool,
+        masks: Any,
+        rows: Any,
+        *,
+        norm: nn.Module | None = None,
+        gates: bool = False,
+        onto: Tensor | None = None,
     ) -> Tensor:
-        """x [N, I] -> y [N, P*O], which may be added `onto` others in place, or where it `gates` silu of the first
-        linear's times the second's, [N, O].
+        """x [N, I], or what a `norm` makes of it -> y [N, P*O], which may be added `onto` others in place, or where it
+        `gates` silu of the first linear's times the second's, [N, O].
 
         rows [N, P, E+2K] take what routers decide.
         """
         y = torch.empty(len(x), self._first[1] if gates else self._bias.size) if onto is None else onto
         all_adapted(
             x.numpy(),
+            _NO_NORM if norm is None else norm_arrays(norm),
             self._words,
             y.data_ptr(),
             self._first,
             self._bias,
-            self._lora if lora else self._no_lora,
-            self._experts,
+            self._all if lora or self.routers else self._none,
             self._unedited if masks is None else masks,
             rows,
             gates,
@@ -167,10 +186,12 @@ class CompiledSite(Site):
         packed = self.base.packed
         return None if packed is None else Linears(self, packed)
 
-    def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
+    def many(
+        self, x: Tensor, masks: Masks | None, lora: bool, seen: Any, norm: nn.Module | None = None
+    ) -> list[Tensor]:
         if (linears := self._taking(x, seen)) is None:
-            return super().many(x, masks, lora, seen)
-        return [self._read(linears, x, masks, lora, seen).to(self._dtype)]
+            return super().many(x, masks, lora, seen, norm)
+        return [self._read(linears, x, masks, lora, seen, norm=norm).to(self._dtype)]
 
     def add_many(self, y: Tensor, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> None:
         in_place = self._dtype == y.dtype == torch.float32 and y.is_contiguous()  # as compiled code writes
@@ -179,10 +200,17 @@ class CompiledSite(Site):
         else:
             super().add_many(y, x, masks, lora, seen)
 
-    def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
+    def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any, norm: nn.Module | None = None) -> Tensor:
         if (linears := self._taking(x, seen)) is None:
-            return super().gated(x, masks, lora, seen)
-        return self._read(linears, x, masks, lora, seen, gates=True).to(self._dtype)
+            return super().gated(x, masks, lora, seen, norm)
+        return self._read(linears, x, masks, lora, seen, norm=norm, gates=True).to(self._dtype)
+
+    def _normed(self, norm: Any, x: Tensor, seen: Any) -> Tensor:
+        if x.dtype != torch.float32 or not isinstance(seen, Picks):
+            return super()._normed(norm, x, seen)
+        y = torch.empty_like(x)
+        all_normed(x.numpy(), *norm_arrays(norm), y.numpy(), threads() if len(x) >= TOKENS else 1)
+        return y
 
     def _taking(self, x: Tensor, seen: Any) -> Linears | None:
         """What takes x [N, I], if compiled code does: where products are made in bfloat16, but few tokens."""
@@ -193,6 +221,18 @@ class CompiledSite(Site):
     def _read(self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, **how: Any) -> Tensor:
         edit = None if masks is None else masks_array(masks)
         return linears.many(x.float().contiguous(), lora, edit, seen.next(linears.routers), **how)
+
+
+def _for_many(site: Site) -> Any:
+    """Its adapters, as `kernel.panels.Adapter`."""
+    if site.experts is not None:
+        return experts_for_many(site.experts)
+    return _NONE_FOR_MANY if site.lora is None else lora_for_many(site.lora)
+
+
+def norm_arrays(norm: Any) -> tuple[NDArray[np.float32], float]:
+    """RMSNorm's weight [I] and epsilon."""
+    return norm.weight.detach().numpy(), norm.variance_epsilon
 
 
 def unedited(routers: int, experts: int) -> NDArray[np.float32]:

@@ -60,9 +60,13 @@ class Site:
             y = self.lora.add(x, y)
         return y
 
-    def many(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> list[Tensor]:
-        """The same for x [N, I]: [N, O] of each, or [N, P*O] of all, in the dtype of products with many tokens. `seen`:
-        as the experts take it."""
+    def many(
+        self, x: Tensor, masks: Masks | None, lora: bool, seen: Any, norm: nn.Module | None = None
+    ) -> list[Tensor]:
+        """The same for x [N, I], or where there is a `norm` for what that makes of it: [N, O] of each, or [N, P*O] of
+        all, in the dtype of products with many tokens. `seen`: as the experts take it."""
+        if norm is not None:
+            x = self._normed(norm, x, seen)
         if self.experts is None and self._few(len(x)):
             return [self(x.float(), None, lora, []).to(self._dtype)]  # what is packed is float32
         read = x.to(self._dtype)
@@ -79,13 +83,19 @@ class Site:
         """Adds to y [N, O], in place, what `many` gives for the only linear."""
         y += self.many(x, masks, lora, seen)[0]
 
-    def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any) -> Tensor:
+    def gated(self, x: Tensor, masks: Masks | None, lora: bool, seen: Any, norm: nn.Module | None = None) -> Tensor:
         """silu(gate) * up [N, O] of what `many` gives for the two."""
+        if norm is not None:
+            x = self._normed(norm, x, seen)
         if self.experts is None:
             gate, up = _halves(self.many(x, masks, lora, seen))
             return F.silu(gate).mul_(up)
         gate, up = self._parts(x.to(self._dtype))
         return self.experts.gate_many(x, gate, up, masks, seen)
+
+    def _normed(self, norm: Any, x: Tensor, seen: Any) -> Tensor:
+        """As `normed`, of x [N, I]."""
+        return normed(norm, x)
 
     def _few(self, tokens: int) -> bool:
         """Whether so many are read as a single one is."""
@@ -131,6 +141,11 @@ class Site:
         widths = [linear.out_features for linear in self.linears]
         biases = [None] * len(widths) if bias is None else bias.split(widths)
         return list(zip(weight.split(widths), biases, strict=True))
+
+
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """RMSNorm."""
+    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _as(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

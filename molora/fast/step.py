@@ -20,7 +20,7 @@ from molora.fast.cache import Among, Appended, GrowingLayer, Placed
 from molora.fast.head import head_product
 from molora.fast.plan import Plan
 from molora.fast.product import Product, bias_of
-from molora.fast.site import Site
+from molora.fast.site import Site, normed
 from molora.likeliest import likeliest
 
 
@@ -131,16 +131,12 @@ class Step:
         seen = self._seen(count)
         for number, (layer, own) in enumerate(zip(self.layers, cache.layers, strict=True)):
             masks = plan.masks.get(number, (None, None))
-            found = self._attend_many(layer, self._normed(layer.norm, x), turn, own, plan.attention, among, seen)
+            found = self._attend_many(layer, x, turn, own, plan.attention, among, seen)
             layer.out.add_many(x, found, None, plan.attention, seen)
-            inner = layer.gate_up.gated(self._normed(layer.mlp_norm, x), masks[0], plan.mlp, seen)
+            inner = layer.gate_up.gated(x, masks[0], plan.mlp, seen, layer.mlp_norm)
             layer.down.add_many(x, inner, masks[1], plan.mlp, seen)
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
         return F.linear(last, self._lm_head.weight, bias_of(self._lm_head)), self._picked(seen)
-
-    def _normed(self, norm: Any, x: Tensor) -> Tensor:
-        """As `normed`, of x [N, I]."""
-        return normed(norm, x)
 
     def _seen(self, tokens: int) -> Any:
         """What takes the picks of the routers for so many tokens."""
@@ -161,8 +157,8 @@ class Step:
         among: Among | None,
         seen: Any,
     ) -> Tensor:
-        """What the heads find for x [N, I], [N, H*D]."""
-        states = _whole(layer.qkv.many(x, None, lora, seen)).view(len(x), -1, self._size)  # [N, H+2G, D]
+        """What the heads find for x [N, I] behind the norm, [N, H*D]."""
+        states = _whole(layer.qkv.many(x, None, lora, seen, layer.norm)).view(len(x), -1, self._size)  # [N, H+2G, D]
         dtype, places, sees = (self._dtype, None, None) if among is None else (x.dtype, among.places, among.seen)
         query = self._turn_many(states, turn, kept, dtype, places)  # [H, N, D]
         keys, values = (kept.keys, kept.values) if places is None else kept.buffer  # [1, G, T, D]
@@ -237,8 +233,3 @@ class Step:
 
 def _whole(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-
-def normed(norm: Any, x: Tensor) -> Tensor:
-    """RMSNorm."""
-    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

@@ -9,6 +9,9 @@ from importlib import import_module
 import numba
 import torch
 
+TOKENS = 128
+"""Of a prompt, or to attend to, that take a thread longer than to wake; to take them through linears, a few do"""
+
 
 def threads() -> int:
     """As many as torch uses, or 1 where numba has no OpenMP to start them with.

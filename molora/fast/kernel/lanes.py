@@ -76,6 +76,7 @@ for _operation, _instruction in (
     (operator.iadd, "fadd"),
     (operator.sub, "fsub"),
     (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
 ):
     _arithmetic(_operation, _instruction)
 
@@ -202,6 +203,25 @@ def larger(typing_context: Any, one: Any, other: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
 
     return lanes_type(lanes_type, lanes_type), of
+
+
+def _where(typing_context: Any, how: str, *lanes: Any) -> Any:
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(how, *args[:2]), *args[2:])
+
+    return lanes_type(*lanes), of
+
+
+@intrinsic
+def where_larger(typing_context: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
+    """Where one is larger than the other, what is to be there then, and elsewhere the last."""
+    return _where(typing_context, ">", one, other, yes, no)
+
+
+@intrinsic
+def where_same(typing_context: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
+    """The same where they are equal."""
+    return _where(typing_context, "==", one, other, yes, no)
 
 
 @intrinsic

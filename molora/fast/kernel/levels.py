@@ -5,7 +5,6 @@ Axes: G blocks of 32 weights along I, W rows of a weight side by side: `LANES`.
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -24,18 +23,22 @@ LEVELS_BLOCK = 32
 WORDS = 5
 """Of one row and block: four of 8 levels each, and one with scale and centre, both bfloat16"""
 
-_LARGEST = 32767.0
+_LARGEST = 32767
+MOST = 2**14 - 1
+"""What a number of a prompt becomes at most: a block's products with levels, -8 to 7, then add up to less than 2**22,
+and such a sum is made a float32 by what it begins with, see `AWAY_BITS`"""
 _SMALLEST = 1e-33
 """What a block must reach not to count as zeros: what the inputs of one far below are multiplied by is infinite"""
 _KIND = Kind.of(LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
-_MANY = Kind.of(max(LANES, 8))
-_AS_LEVELS = ir.Constant(
-    _MANY.words, [first + at for first in range(0, _MANY.size, 8) for at in (0, 4, 1, 5, 2, 6, 3, 7)]
-)
-"""Of eight, beside each of the first four the one that is four places on, as levels lie in the words"""
-_AWAY, _AWAY_BITS = 1.5 * 2**23, 0x4B400000
-"""A float32 so large that what is added to it is rounded to whole numbers, which are its last bits"""
+_HALF = Kind.of(LEVELS_BLOCK // 2)
+_HALVES = [
+    ir.Constant(_HALF.words, [first + at for first in range(0, LEVELS_BLOCK, 8) for at in range(begin, begin + 4)])
+    for begin in (0, 4)
+]
+"""Of a block the first four of each eight, and the last: two of them lie side by side in the words of levels"""
+AWAY, AWAY_BITS = 1.5 * 2**23, 0x4B400000
+"""A float32 so large that what is added to it is rounded to whole numbers, which are its last bits; and its bits"""
 
 
 @intrinsic
@@ -82,47 +85,50 @@ def halves_of(typing_context: Any, words: Any, at: Any) -> Any:
 
 
 @intrinsic
-def _quantized(typing_context: Any, x: Any, at: Any, whole: Any) -> Any:
-    """One block of x to whole numbers: the step between two, the sum of x and that of the whole numbers."""
+def _quantized(typing_context: Any, x: Any, at: Any, whole: Any, most: Any) -> Any:
+    """One block of x to whole numbers up to the most: the step between two, the sum of x and that of the numbers."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x_kind, _, whole_kind = signature.args
-        x, at, whole = args
-
-        single, word, index = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-        places = [builder.add(at, ir.Constant(index, first)) for first in range(0, LEVELS_BLOCK, _MANY.size)]
-        parts = [
-            builder.load(pointer_to(context, builder, x_kind, (x, place), _MANY.floats), align=4) for place in places
-        ]
+        single, word = ir.FloatType(), ir.IntType(32)
+        x, at, whole, most = args
+        place = pointer_to(context, builder, signature.args[0], (x, at), ir.VectorType(single, LEVELS_BLOCK))
+        block = builder.load(place, align=4)
+        halves = [builder.shuffle_vector(block, ir.Constant(block.type, ir.Undefined), places) for places in _HALVES]
         # as whole numbers, in whose order the bits of positive floats are: one instruction where floats take three
-        sizes = [builder.and_(builder.bitcast(part, _MANY.words), _MANY.each(0x7FFFFFFF)) for part in parts]
-        most = reduce(lambda a, b: builder.select(builder.icmp_signed(">", a, b), a, b), sizes)
-        reduce_to = f"vector.reduce.{{}}.v{_MANY.size}i32"
-        largest = builder.bitcast(called(builder, reduce_to.format("smax"), word, most), single)
-        total = reduced(builder, "fadd", reduce(builder.fadd, parts), _MANY)
-        inverse = builder.fdiv(ir.Constant(single, _LARGEST), largest)
+        sizes = [builder.and_(builder.bitcast(half, _HALF.words), _HALF.each(0x7FFFFFFF)) for half in halves]
+        size = builder.select(builder.icmp_signed(">", *sizes), *sizes)
+        reduce_to = f"vector.reduce.{{}}.v{_HALF.size}i32"
+        largest = builder.bitcast(called(builder, reduce_to.format("smax"), word, size), single)
+        total = reduced(builder, "fadd", builder.fadd(*halves), _HALF)
         counts = builder.fcmp_ordered(">", largest, ir.Constant(single, _SMALLEST))
-        inverse = in_all(builder, builder.select(counts, inverse, ir.Constant(single, 0.0)), _MANY.floats)
-        numbers = []
-        for part, place in zip(parts, places, strict=True):
-            near = builder.bitcast(builder.fadd(builder.fmul(part, inverse), _MANY.each(_AWAY)), _MANY.words)
-            numbers.append(builder.sub(near, _MANY.each(_AWAY_BITS)))
-            halves = builder.trunc(near, _MANY.halves)  # of the bits of `_AWAY` none is among them
-            halves = builder.shuffle_vector(halves, ir.Constant(_MANY.halves, ir.Undefined), _AS_LEVELS)
-            builder.store(halves, pointer_to(context, builder, whole_kind, (whole, place), _MANY.halves), align=2)
-        whole_total = called(builder, reduce_to.format("add"), word, reduce(builder.add, numbers))
-        step = builder.fmul(largest, ir.Constant(single, 1 / _LARGEST))
-        return context.make_tuple(builder, signature.return_type, [step, total, whole_total])
+        inverse = builder.select(counts, builder.fdiv(most, largest), ir.Constant(single, 0.0))
+        inverse = in_all(builder, inverse, _HALF.floats)
+        near = [builder.fadd(builder.fmul(half, inverse), _HALF.each(AWAY)) for half in halves]
+        low, high = (builder.bitcast(half, _HALF.words) for half in near)
+        pairs = builder.or_(builder.and_(low, _HALF.each(0xFFFF)), builder.shl(high, _HALF.each(16)))
+        builder.store(pairs, pointer_to(context, builder, signature.args[2], (whole, at), _HALF.words), align=2)
+        numbers = builder.sub(builder.add(low, high), _HALF.each(2 * AWAY_BITS - 2**32))
+        step = builder.fdiv(largest, most)
+        return context.make_tuple(
+            builder, signature.return_type, [step, total, called(builder, reduce_to.format("add"), word, numbers)]
+        )
 
-    return types.Tuple((types.float32, types.float32, types.int32))(x, types.intp, whole), of
+    return types.Tuple((types.float32, types.float32, types.int32))(x, types.intp, whole, types.float32), of
 
 
 @inner
 def quantize(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
-    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G], those of 8 in the order `_AS_LEVELS`;
-    sums [2, G], of x and of `whole`."""
+    """x [I] to 16 bits of the largest in each block: whole [I] times steps [G], beside each of the first
+    four of eight the one four places on; sums [2, G], of x and of `whole`."""
     for g in range(steps.shape[0]):
-        steps[g], sums[0, g], sums[1, g] = _quantized(x, g * LEVELS_BLOCK, whole)
+        steps[g], sums[0, g], sums[1, g] = _quantized(x, g * LEVELS_BLOCK, whole, np.float32(_LARGEST))
+
+
+@inner
+def quantize_less(x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
+    """The same to 15 bits, see `MOST`, and without the sums of `whole`; sums [G], of x."""
+    for g in range(steps.shape[0]):
+        steps[g], sums[g], _ = _quantized(x, g * LEVELS_BLOCK, whole, np.float32(MOST))
 
 
 @inner

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from molora.fast.kernel.instructions import Kind, in_all
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
-from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize
+from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
-from molora.fast.kernel.prompt import by_expert, go_into, route
-from molora.fast.kernel.ranks import down_room, go_down, laid_down, room
+from molora.fast.kernel.prompt import by_expert, route
+from molora.fast.kernel.ranks import room
 from molora.fast.kernel.several import (
     TOGETHER,
     WIDTH,
@@ -30,15 +30,20 @@ from molora.fast.kernel.several import (
     begun,
     gated,
     held,
+    lowered,
     put,
     raised,
     some,
     tokens_at,
+    weighed,
     with_levels,
 )
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
-from molora.fast.kernel.token import Experts
+from molora.fast.kernel.token import norm_row
 
+Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
+"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; the ways down [P, E, C, ...]
+and up [panels, E*R, `WIDTH`], see `layout`; scaling"""
 _APART = 256
 """Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
 another core's cache"""
@@ -78,47 +83,67 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
 
 
 @inner
-def _fill(bank: Floats, weight: Narrow, first: int, last: int) -> None:
-    """Of a weight [B, O] the columns of a panel; the last ones twice where there are not enough."""
-    for row in range(bank.shape[0]):
-        store(bank, row * WIDTH, load(weight, row * weight.shape[1] + first))
-        store(bank, row * WIDTH + LANES, load(weight, row * weight.shape[1] + last))
+def _widen(bank: Floats, weight: Narrow) -> None:
+    """Of experts' rows [E*R, `WIDTH`] those of a panel."""
+    for at in range(0, bank.size, LANES):
+        store(bank, at, load(weight, at))
 
 
 @inner
-def _low(x: Floats, down: Narrow, h: Floats) -> None:
-    """Plain LoRA's way down: tokens x [N, I] to h [P, N, R], by down [P*R, I]."""
-    linears, tokens, rank = h.shape
-    weight = laid_down(down, down_room(x, down, linears * rank), x)
-    found = np.empty((tokens, linears * rank), np.float32)
-    go_down(weight, x, np.arange(tokens), found)
-    for p in range(linears):
-        h[p] = found[:, p * rank : (p + 1) * rank]
-
-
-@inner
-def _routed(
+def _lower(
     x: Floats,
     span: tuple[int, int],
-    experts: Experts,
+    adapter: Adapter,
     masks: Floats,
     rows: Floats,
     low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
     chunk: int,
 ) -> None:
-    """A chunk of the tokens x [N, I] through routers and down through experts; rows and `low` as `all_adapted` has
-    them."""
-    (router, offset, a, _, scaling), (begin, end), (h, order, starts) = experts, span, low
-    count, top_k = a.shape[1], (rows.shape[2] - a.shape[1]) // 2
-    for p in range(a.shape[0]):
-        taken, first = rows[begin:end, p], begin * top_k
-        route(x[begin:end], router[p], offset[p], masks[p], taken)
-        slots, each = by_expert(taken, count, top_k)
-        go_into(x[begin:end], a[p], scaling, taken, slots, each, h[p, first : end * top_k])
-        for m in range(len(slots)):
-            order[p, 0, first + m], order[p, 1, first + m] = first + slots[m], begin + slots[m] // top_k
-        for e in range(count + 1):
-            starts[chunk, p, e] = first + each[e]
+    """A chunk of the tokens x [N, I] through routers and down through experts, or the only one; rows and `low` as
+    `all_adapted` has them."""
+    (router, bias, down, _, scaling), (begin, end), (h, order, starts) = adapter, span, low
+    count, top_k = down.shape[1], h.shape[1] // len(x)
+    gates, first = np.full(h.shape[1], scaling, np.float32), begin * top_k
+    for p in range(len(down)):
+        if len(router):
+            taken = rows[begin:end, p]
+            route(x[begin:end], router[p], bias[p], masks[p], taken)
+            slots, each = by_expert(taken, count, top_k)
+            for m in range(len(slots)):
+                n, slot = slots[m] // top_k, first + slots[m]
+                order[p, 0, first + m], order[p, 1, first + m] = slot, begin + n
+                gates[slot] = taken[n, count + top_k + slots[m] % top_k] * scaling
+            for e in range(count + 1):
+                starts[chunk, p, e] = first + each[e]
+        else:
+            starts[chunk, p, 0], starts[chunk, p, 1] = begin, end
+            for n in range(begin, end):
+                order[p, 0, n] = order[p, 1, n] = n
+        for e in range(count):
+            _go_down(x, down[p, e], gates, order[p], starts[chunk, p, e : e + 2], h[p])
+
+
+@inner
+def _go_down(
+    x: Floats,
+    down: Narrow,
+    gates: Floats,
+    order: NDArray[np.int64],
+    places: NDArray[np.int64],
+    h: Floats,
+) -> None:
+    """h [N*K, R or more]: what one expert makes of the tokens from a place in the order to another, by their gates."""
+    begin, end = places[0], places[1]
+    for m in range(begin, end, 2 * TOGETHER):
+        here, there = some(m, end), some(min(m + TOGETHER, end - 1), end)
+        slots, others = tokens_at(order[0], here), tokens_at(order[0], there)
+        tokens, more = tokens_at(order[1], here), tokens_at(order[1], there)
+        for i in range(len(down)):
+            if h.shape[1] < LANES:
+                found = lowered(down[i], x.view(np.int64), tokens, more)
+            else:
+                found = lowered(down[i], x.view(np.int32), tokens, more)
+            weighed(found, gates, h, i * LANES, slots, others)
 
 
 @inner
@@ -133,9 +158,10 @@ def _put_chunk(
     to: tuple[Floats, int, int, int],
 ) -> None:
     """A chunk of tokens through a panel: the base's product, from the `start` on, `onto` what is there, and what an
-    adapter adds by a bank [B, `WIDTH`] of h [N*K, R]; where it is `routed` in an order [2, N*K], each expert's from the
-    first on, [E+1]. `to`: as `put` takes it."""
-    (begin, end), (bank, h, order, first), rank = span, adapter, adapter[1].shape[1]
+    adapter adds by a bank [E*R, `WIDTH`] of h [N*K, R or more]; where it is `routed` in an order [2, N*K], where each
+    expert's begin at the first of [E+1]. `to`: as `put` takes it."""
+    (begin, end), (bank, h, order, first) = span, adapter
+    rank = len(bank) // (len(first) - 1)
     for n in range(begin, end, TOGETHER):
         them = some(n, end)
         found = with_levels(begun(*start), rooms, read, them)
@@ -155,27 +181,29 @@ def _put_chunk(
 @inner
 def _share(
     part: tuple[int, int],
+    apart: bool,
     ends: NDArray[np.int64],
     words: NDArray[np.int32],
     first: NDArray[np.int64],
     bias: Floats,
-    ups: tuple[Narrow, Narrow],
+    up: Narrow,
+    routed: bool,
     read: tuple[NDArray[np.int16], Floats, Floats],
     low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
     gates: bool,
     onto: bool,
     y: Floats,
 ) -> None:
-    """A part of the results, by its number and how many there are; ups: plain LoRA's and the experts'; all else as in
-    `all_adapted`."""
-    (number, parts), (up, b), (h, order, starts), routed = part, ups, low, len(ups[1]) > 0
-    blocks, linears, bank_rows = read[1].shape[1], len(first) - 1, (starts.shape[2] - 1) * h.shape[2]
-    apart, (size, together) = ends[-1] >= _APART, (first[1], linears) if gates else (first[-1], 1)
+    """A part of the results, by its number and how many there are, or where they are `apart` all of its own tokens; all
+    else as in `all_adapted`."""
+    (number, parts), (h, order, starts), blocks, linears = part, low, read[1].shape[1], len(first) - 1
+    size, together = (first[1], linears) if gates else (first[-1], 1)
     levels = room(together * blocks * _PAIRS, WIDTH).view(np.int16).reshape(together, blocks * _PAIRS, 2 * WIDTH)
     scales = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
     centres = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
-    bank = room(together * bank_rows, WIDTH).reshape(together, bank_rows, WIDTH)
-    sums = room(together * CHUNK if gates else 0, WIDTH).reshape(-1)
+    rows = up.shape[1] if len(up) else 0
+    bank = room(together * rows, WIDTH).reshape(together, rows, WIDTH)
+    sums, before = room(together * CHUNK if gates else 0, WIDTH).reshape(-1), 0
     for p in range(0, linears, together):
         registers = (first[p + 1] - first[p]) // LANES
         panels = (registers + 1) // 2
@@ -183,10 +211,8 @@ def _share(
             o, o1 = 2 * one * LANES, min(2 * one + 1, registers - 1) * LANES
             for i in range(together):
                 at, at1 = first[p + i] + o, first[p + i] + o1
-                if routed:
-                    _fill(bank[i], b[p + i].reshape(bank_rows, b.shape[3]), o, o1)
-                else:
-                    _fill(bank[i], up, at, at1)
+                if rows:
+                    _widen(bank[i], up[before + i * panels + one])
                 _unpack(words[at // LANES], 0, levels[i], scales[i], centres[i])
                 _unpack(words[at1 // LANES], LANES, levels[i], scales[i], centres[i])
             for chunk in range(len(ends) - 1):
@@ -205,52 +231,57 @@ def _share(
                         gate = held((sums, -begin * WIDTH, WIDTH, LANES), them)
                         found = held((sums, (CHUNK - begin) * WIDTH, WIDTH, LANES), them)
                         put(gated(gate, found), (y, o, size, o1 - o), them)
+        before += together * panels
 
 
 @shared
 def all_adapted(
     x: Floats,
+    norm: tuple[Floats, float],
     words: NDArray[np.int32],
     y_at: int,
     first: NDArray[np.int64],
     bias: Floats,
-    lora: tuple[Narrow, Narrow, NDArray[np.int64]],
-    experts: Experts,
+    adapter: Adapter,
     masks: Floats,
     rows: Floats,
     gates: bool,
     onto: bool,
     parts: int,
 ) -> None:
-    """Many tokens through linears that read x [N, I]: the base's product and what their adapters add to it.
+    """Many tokens through linears that read x [N, I], or its RMSNorm by a weight [I] and an epsilon where that is not
+    empty: the base's product and what their adapters add to it.
 
     Goes to y [N, P*O] at an address, or `onto` what is there, or where it `gates` silu of the first one's times the
-    second's to y [N, O].
-    first [P+1]: where each linear's results begin in a row.
-    words as in `levels.multiplied`; bias, lora, experts, masks, and rows, here [N, P, E+2K], as in `token.adapted`; of
-    lora and experts one alone. Each part of the work sees some of the tokens, and makes their results, or where they
-    are few some of all results.
+    second's to y [N, O]. first [P+1]: where each linear's results begin in a row. words as in `levels.multiplied`;
+    bias, masks, and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens, and
+    makes their results, or where they are few some of all results.
     """
-    (down, up, _), b, tokens, blocks = lora, experts[3], len(x), words.shape[1] // (WORDS * LANES)
-    routed, linears = len(b) > 0, len(first) - 1
-    count, rank, top_k = (*b.shape[1:3], (rows.shape[2] - b.shape[1]) // 2) if routed else (1, up.shape[0], 1)
-    ends = chunks_of(tokens, parts)
-    whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, 2, blocks), np.float32)
+    (router, _, down, up, _), tokens, linears = adapter, len(x), len(first) - 1
+    blocks, routed, count, top_k, rank = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0
+    if len(down):
+        count, rank = down.shape[1], down.shape[2] * down.shape[3] // (blocks * LEVELS_BLOCK)
+        top_k = (rows.shape[2] - count) // 2 if routed else 1
+    ends, apart = chunks_of(tokens, parts), tokens >= _APART
+    whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
     steps, h = np.empty((tokens, blocks), np.float32), np.empty((linears, tokens * top_k, rank), np.float32)
+    own = np.empty((tokens if len(norm[0]) else 0, x.shape[1]), np.float32)
     order = np.empty((linears, 2, tokens * top_k), np.int64)  # slots by expert, and the token of each
     starts = np.zeros((len(ends) - 1, linears, count + 1), np.int64)  # where in each chunk an expert's begin
     read, low = (whole, steps, sums), (h, order, starts)
+    y = float_array(y_at, (tokens * (first[1] if gates else first[-1]),))
     for part in prange(parts):
         for chunk in range(len(ends) - 1):
             if holder(chunk, parts) != part:
                 continue
             span = begin, end = ends[chunk], ends[chunk + 1]
             for n in range(begin, end):
-                quantize(x[n], whole[n], steps[n], sums[n])
-            if routed:
-                _routed(x, span, experts, masks, rows, low, chunk)
-            elif rank:
-                _low(x[begin:end], down, h[:, begin:end])
-    y = float_array(y_at, (tokens * (first[1] if gates else first[-1]),))
-    for part in prange(parts):
-        _share((part, parts), ends, words, first, bias, (up, b), read, low, gates, onto, y)
+                if len(own):
+                    norm_row(x[n], *norm, own[n])
+                quantize_less(own[n] if len(own) else x[n], whole[n], steps[n], sums[n])
+            _lower(own if len(own) else x, span, adapter, masks, rows, low, chunk)
+        if apart:
+            _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
+    if not apart:
+        for part in prange(parts):
+            _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)

@@ -7,7 +7,12 @@ import math
 import numpy as np
 
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import Floats
+from molora.fast.kernel.lanes import LANES, Floats, exp_lanes, larger, load, spread, store, where_larger, where_same
+
+_LEAST = -3.4e38
+"""What a logit counts as that is less: more than nothing"""
+_NOTHING = -87
+"""Powers of e that are less are no float32"""
 
 
 @inner
@@ -42,3 +47,70 @@ def pick(rows: Floats, n: int, masks: Floats, top_k: int) -> None:
         rows[n, first + k] /= total
         if masks[1, int(rows[n, experts + k])] == 0:
             rows[n, experts + k], rows[n, first + k] = -1, 0
+
+
+@inner
+def pick_many(rows: Floats, bias: Floats, masks: Floats, top_k: int) -> None:
+    """The same for tokens [N], as many as there are lanes at once; their logits, rows [N, E+2K], take a bias [E] first.
+
+    For one token each comparison waits for the one before.
+    """
+    experts, none = len(bias), spread(np.float32(-np.inf))
+    logits, scores = np.empty((experts, LANES), np.float32), np.empty((experts, LANES), np.float32)
+    ids, weights = np.empty((top_k, LANES), np.float32), np.empty((top_k, LANES), np.float32)
+    for first in range(0, len(rows), LANES):
+        end = min(first + LANES, len(rows))
+        for e in range(experts):
+            for n in range(first, end):
+                rows[n, e] += bias[e]
+                logits[e, n - first] = rows[n, e]
+        for e in range(experts):
+            own, at = load(logits, e * LANES), e * LANES
+            store(scores, at, larger(own + spread(masks[0, e]), spread(np.float32(_LEAST))))
+            store(logits, at, own + spread(masks[2, e]))
+        for k in range(top_k):
+            best, which, weight = none, spread(np.float32(0)), none
+            for e in range(experts):
+                score = load(scores, e * LANES)
+                which = where_larger(score, best, spread(np.float32(e)), which)
+                weight = where_larger(score, best, load(logits, e * LANES), weight)
+                best = larger(score, best)
+            for e in range(experts):
+                score = where_same(which, spread(np.float32(e)), none, load(scores, e * LANES))
+                store(scores, e * LANES, score)
+            store(ids, k * LANES, which)
+            store(weights, k * LANES, weight)
+        _weigh(ids, weights, masks)
+        for k in range(top_k):
+            for n in range(first, end):
+                rows[n, experts + k] = ids[k, n - first]
+                rows[n, experts + top_k + k] = weights[k, n - first]
+
+
+@inner
+def _weigh(ids: Floats, weights: Floats, masks: Floats) -> None:
+    """Of picks [K, `LANES`] with logits as weights the strongest first, which they are already where no edit ranks them
+    otherwise; then their softmax, and nothing for those that are switched off."""
+    top_k, sharpness, sum_ = len(ids), spread(masks[3, 0]), spread(np.float32(0))
+    zero, none = sum_, spread(np.float32(-1))
+    for k in range(1, top_k):
+        for j in range(k * LANES, 0, -LANES):
+            one, other, i = load(weights, j - LANES), load(weights, j), j - LANES
+            first, second = load(ids, i), load(ids, j)
+            store(ids, i, where_larger(other, one, second, first))
+            store(ids, j, where_larger(other, one, first, second))
+            store(weights, i, where_larger(other, one, other, one))
+            store(weights, j, where_larger(other, one, one, other))
+    strongest = load(weights, 0) * sharpness
+    for at in range(0, top_k * LANES, LANES):
+        less = load(weights, at) * sharpness - strongest
+        weight = where_larger(spread(np.float32(_NOTHING)), less, zero, exp_lanes(less))
+        sum_ += weight
+        store(weights, at, weight)
+    for at in range(0, top_k * LANES, LANES):
+        store(weights, at, load(weights, at) / sum_)
+        for e in range(masks.shape[1]):
+            if masks[1, e] == 0:
+                which = load(ids, at)
+                store(weights, at, where_same(which, spread(np.float32(e)), zero, load(weights, at)))
+                store(ids, at, where_same(which, spread(np.float32(e)), none, which))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store
 from molora.fast.kernel.numbers import narrow_array, put, wide
-from molora.fast.kernel.picks import pick
+from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.ranks import (
     TILE,
     down_room,
@@ -50,10 +50,7 @@ def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) 
     count = bias.shape[0]
     weight, top_k = laid_down(router, down_room(x, router, count), x), (rows.shape[1] - count) // 2
     go_down(weight, x, np.arange(len(x)), rows)
-    for n in range(len(x)):
-        for e in range(count):
-            rows[n, e] += bias[e]
-        pick(rows, n, masks, top_k)
+    pick_many(rows, bias, masks, top_k)
 
 
 @inner

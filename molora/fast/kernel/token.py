@@ -119,23 +119,28 @@ def normed(x_at: int, weight: Floats, eps: float, y_at: int, halves_at: int) -> 
         halves[i] = half(y[i])
 
 
+@inner
+def norm_row(x: Floats, weight: Floats, eps: float, y: Floats) -> None:
+    """The same in float32 alone."""
+    squares = spread(np.float32(0))
+    for i in range(0, x.shape[0], LANES):
+        own = load(x, i)
+        squares += own * own
+    scale = spread(np.float32(1 / math.sqrt(total(squares) / x.shape[0] + eps)))
+    for i in range(0, x.shape[0], LANES):
+        store(y, i, load(x, i) * scale * load(weight, i))
+
+
 @shared
 def all_normed(x: Floats, weight: Floats, eps: float, y: Floats, parts: int) -> None:
-    """The same of many, x [N, I], in float32."""
-    size = weight.shape[0]
+    """The same of many, x [N, I]."""
     ends = chunks_of(len(x), parts)
     for part in prange(parts):
         for chunk in range(len(ends) - 1):
             if holder(chunk, parts) != part:
                 continue
             for n in range(ends[chunk], ends[chunk + 1]):
-                squares = spread(np.float32(0))
-                for i in range(0, size, LANES):
-                    own = load(x[n], i)
-                    squares += own * own
-                scale = spread(np.float32(1 / math.sqrt(total(squares) / size + eps)))
-                for i in range(0, size, LANES):
-                    store(y[n], i, load(x[n], i) * scale * load(weight, i))
+                norm_row(x[n], weight, eps, y[n])
 
 
 @kept

@@ -1,0 +1,58 @@
+"""Adapters laid out as compiled code reads them for many tokens.
+
+Axes: P linears that read one input, E experts, R rank, I in_features, O out_features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molora.fast.adapter import Experts, PlainLora
+from molora.fast.kernel.lanes import LANES
+from molora.fast.kernel.several import WIDTH
+
+
+def experts_for_many(experts: Experts) -> Any:
+    """As `kernel.panels.Adapter`."""
+    router, bias, a, b, scaling = experts.arrays
+    _, count, rank, width = b.shape
+    up = way_up([one.reshape(count * rank, width) for one in b])
+    return router, bias, way_down(a), up, scaling
+
+
+def lora_for_many(lora: PlainLora) -> Any:
+    """The same for one expert that no router picks."""
+    a, b, first = lora.arrays
+    rank, width = b.shape[0], a.shape[1]
+    down = way_down(a.reshape(len(first) - 1, 1, rank, width))
+    up = way_up([b[:, begin:end] for begin, end in pairwise(first)])
+    return np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32), down, up, 1.0
+
+
+def way_down(a: NDArray[Any]) -> NDArray[Any]:
+    """A [P, E, R, I] by registers' worths of ranks, C of them: [P, E, C, I/J * `LANES`].
+
+    Side by side stand J inputs of a rank, as many as fill a register: one, or two of ranks that are half of one.
+    """
+    linears, experts, rank, width = a.shape
+    beside = 2 if 2 * rank == LANES else 1
+    ranks = LANES // beside
+    whole = np.pad(a, ((0, 0), (0, 0), (0, -rank % ranks), (0, 0)))
+    whole = whole.reshape(linears, experts, -1, ranks, width // beside, beside).swapaxes(3, 4)
+    return np.ascontiguousarray(whole.reshape(*whole.shape[:3], -1))
+
+
+def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """B's [E*R, O] by panels of `WIDTH` columns, one linear's after the other's: [panels, E*R, `WIDTH`]. Where the last
+    of one is half empty, what it has stands there twice."""
+    made = []
+    for b in weights:
+        columns = np.arange(-(-b.shape[1] // WIDTH) * WIDTH)
+        columns[columns >= b.shape[1]] -= LANES
+        made.append(b[:, columns].reshape(len(b), -1, WIDTH).transpose(1, 0, 2))
+    return np.ascontiguousarray(np.concatenate(made))
