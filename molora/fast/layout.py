@@ -22,29 +22,16 @@ def experts_for_many(experts: Experts) -> Any:
     router, bias, a, b, scaling = experts.arrays
     _, count, rank, width = b.shape
     up = way_up([one.reshape(count * rank, width) for one in b])
-    return router, bias, way_down(a), up, scaling
+    return router, bias, a, up, scaling
 
 
 def lora_for_many(lora: PlainLora) -> Any:
     """The same for one expert that no router picks."""
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]
-    down = way_down(a.reshape(len(first) - 1, 1, rank, width))
+    a = a.reshape(len(first) - 1, 1, rank, width)
     up = way_up([b[:, begin:end] for begin, end in pairwise(first)])
-    return np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32), down, up, 1.0
-
-
-def way_down(a: NDArray[Any]) -> NDArray[Any]:
-    """A [P, E, R, I] by registers' worths of ranks, C of them: [P, E, C, I/J * `LANES`].
-
-    Side by side stand J inputs of a rank, as many as fill a register: one, or two of ranks that are half of one.
-    """
-    linears, experts, rank, width = a.shape
-    beside = 2 if 2 * rank == LANES else 1
-    ranks = LANES // beside
-    whole = np.pad(a, ((0, 0), (0, 0), (0, -rank % ranks), (0, 0)))
-    whole = whole.reshape(linears, experts, -1, ranks, width // beside, beside).swapaxes(3, 4)
-    return np.ascontiguousarray(whole.reshape(*whole.shape[:3], -1))
+    return np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32), a, up, 1.0
 
 
 def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:

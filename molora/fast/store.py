@@ -34,7 +34,7 @@ def may_pack(model: nn.Module) -> bool:
 def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
-    The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 16 bits of the
+    The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 15 bits of the
     largest in a block. Prompts are read in bfloat16 where the CPU is fast in it, in 4 bits where compiled code
     multiplies them, else in float32. Without this all is read in float32.
     """

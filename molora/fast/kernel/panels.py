@@ -21,8 +21,8 @@ from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
-from molora.fast.kernel.prompt import by_expert, route
-from molora.fast.kernel.ranks import room
+from molora.fast.kernel.prompt import by_expert, go_into, route
+from molora.fast.kernel.ranks import down_room, go_down, laid_down, room
 from molora.fast.kernel.several import (
     TOGETHER,
     WIDTH,
@@ -30,20 +30,18 @@ from molora.fast.kernel.several import (
     begun,
     gated,
     held,
-    lowered,
     put,
     raised,
     some,
     tokens_at,
-    weighed,
     with_levels,
 )
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
 from molora.fast.kernel.token import norm_row
 
 Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
-"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; the ways down [P, E, C, ...]
-and up [panels, E*R, `WIDTH`], see `layout`; scaling"""
+"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], B by panels
+[panels, E*R, `WIDTH`], see `layout`, and the scaling"""
 _APART = 256
 """Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
 another core's cache"""
@@ -99,51 +97,25 @@ def _lower(
     low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
     chunk: int,
 ) -> None:
-    """A chunk of the tokens x [N, I] through routers and down through experts, or the only one; rows and `low` as
-    `all_adapted` has them."""
-    (router, bias, down, _, scaling), (begin, end), (h, order, starts) = adapter, span, low
-    count, top_k = down.shape[1], h.shape[1] // len(x)
-    gates, first = np.full(h.shape[1], scaling, np.float32), begin * top_k
-    for p in range(len(down)):
-        if len(router):
-            taken = rows[begin:end, p]
-            route(x[begin:end], router[p], bias[p], masks[p], taken)
-            slots, each = by_expert(taken, count, top_k)
-            for m in range(len(slots)):
-                n, slot = slots[m] // top_k, first + slots[m]
-                order[p, 0, first + m], order[p, 1, first + m] = slot, begin + n
-                gates[slot] = taken[n, count + top_k + slots[m] % top_k] * scaling
-            for e in range(count + 1):
-                starts[chunk, p, e] = first + each[e]
-        else:
-            starts[chunk, p, 0], starts[chunk, p, 1] = begin, end
-            for n in range(begin, end):
-                order[p, 0, n] = order[p, 1, n] = n
-        for e in range(count):
-            _go_down(x, down[p, e], gates, order[p], starts[chunk, p, e : e + 2], h[p])
-
-
-@inner
-def _go_down(
-    x: Floats,
-    down: Narrow,
-    gates: Floats,
-    order: NDArray[np.int64],
-    places: NDArray[np.int64],
-    h: Floats,
-) -> None:
-    """h [N*K, R or more]: what one expert makes of the tokens from a place in the order to another, by their gates."""
-    begin, end = places[0], places[1]
-    for m in range(begin, end, 2 * TOGETHER):
-        here, there = some(m, end), some(min(m + TOGETHER, end - 1), end)
-        slots, others = tokens_at(order[0], here), tokens_at(order[0], there)
-        tokens, more = tokens_at(order[1], here), tokens_at(order[1], there)
-        for i in range(len(down)):
-            if h.shape[1] < LANES:
-                found = lowered(down[i], x.view(np.int64), tokens, more)
-            else:
-                found = lowered(down[i], x.view(np.int32), tokens, more)
-            weighed(found, gates, h, i * LANES, slots, others)
+    """A chunk of the tokens x [N, I] through routers and down through experts, or down through plain LoRA; rows and
+    `low` as `all_adapted` has them."""
+    (router, bias, a, _, scaling), (begin, end), (h, order, starts) = adapter, span, low
+    if len(router) == 0:
+        linears, _, rank, width = a.shape
+        down, found = a.reshape(linears * rank, width), np.empty((end - begin, linears * rank), np.float32)
+        go_down(laid_down(down, down_room(x, down, len(down)), x), x, np.arange(begin, end), found)
+        for p in range(linears):
+            h[p, begin:end] = found[:, p * rank : (p + 1) * rank]
+    for p in range(len(router)):
+        taken, (count, top_k) = rows[begin:end, p], (a.shape[1], h.shape[1] // len(x))
+        route(x[begin:end], router[p], bias[p], masks[p], taken)
+        slots, each = by_expert(taken, count, top_k)
+        first = begin * top_k
+        go_into(x[begin:end], a[p], scaling, taken, slots, each, h[p, first : end * top_k])
+        for m in range(len(slots)):
+            order[p, 0, first + m], order[p, 1, first + m] = first + slots[m], begin + slots[m] // top_k
+        for e in range(count + 1):
+            starts[chunk, p, e] = first + each[e]
 
 
 @inner
@@ -158,7 +130,7 @@ def _put_chunk(
     to: tuple[Floats, int, int, int],
 ) -> None:
     """A chunk of tokens through a panel: the base's product, from the `start` on, `onto` what is there, and what an
-    adapter adds by a bank [E*R, `WIDTH`] of h [N*K, R or more]; where it is `routed` in an order [2, N*K], where each
+    adapter adds by a bank [E*R, `WIDTH`] of h [N*K, R]; where it is `routed` in an order [2, N*K], where each
     expert's begin at the first of [E+1]. `to`: as `put` takes it."""
     (begin, end), (bank, h, order, first) = span, adapter
     rank = len(bank) // (len(first) - 1)
@@ -257,11 +229,10 @@ def all_adapted(
     bias, masks, and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens, and
     makes their results, or where they are few some of all results.
     """
-    (router, _, down, up, _), tokens, linears = adapter, len(x), len(first) - 1
+    (router, _, a, up, _), tokens, linears = adapter, len(x), len(first) - 1
     blocks, routed, count, top_k, rank = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0
-    if len(down):
-        count, rank = down.shape[1], down.shape[2] * down.shape[3] // (blocks * LEVELS_BLOCK)
-        top_k = (rows.shape[2] - count) // 2 if routed else 1
+    if len(a):
+        count, rank, top_k = a.shape[1], a.shape[2], (rows.shape[2] - a.shape[1]) // 2 if routed else 1
     ends, apart = chunks_of(tokens, parts), tokens >= _APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
     steps, h = np.empty((tokens, blocks), np.float32), np.empty((linears, tokens * top_k, rank), np.float32)

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from molora.fast.kernel.instructions import Kind, called, exponential, in_all, index, reduced, silu_of
 from molora.fast.kernel.keeping import REORDERS
-from molora.fast.kernel.lanes import LANES, lanes_type, loaded
+from molora.fast.kernel.lanes import LANES, lanes_type
 from molora.fast.kernel.levels import AWAY, AWAY_BITS, LEVELS_BLOCK
 from molora.fast.kernel.pairs import both_onto
 
@@ -29,9 +29,6 @@ WIDTH = 2 * LANES
 """Columns of a panel"""
 _UNROLLS = LANES == 16
 """Whether a block's products are made without a loop; with fewer registers some would be put away and fetched again"""
-
-_SOME = 8
-"""Inputs, or twice as many, between two looks at whether there are more"""
 
 _KIND = Kind.of(LANES)
 _FMA = f"fma.v{LANES}f32"
@@ -143,73 +140,18 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
 
 @intrinsic
 def raised(typing_context: Any, sums: Any, bank: Any, first: Any, h: Any, rank: Any, slots: Any) -> Any:
-    """The tokens' sums with what h [M, R or more] at their slots adds through R rows of the bank [B, `WIDTH`], from the
+    """The tokens' sums with what h [M, R] at their slots adds through R rows of the bank [B, `WIDTH`], from the
     first on, which are the same for all of them."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bank, h = _arrays(context, builder, [signature.args[1], signature.args[3]], [args[1], args[3]])
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
-        line = cgutils.unpack_tuple(builder, h.shape)[1]
-        lows = [builder.gep(h.data, [builder.mul(slot, line)]) for slot in cgutils.unpack_tuple(builder, args[5])]
+        lows = [builder.gep(h.data, [builder.mul(slot, args[4])]) for slot in cgutils.unpack_tuple(builder, args[5])]
         weights = builder.gep(bank.data, [builder.mul(args[2], index(WIDTH))])
         _multiply(builder, totals, weights, index(WIDTH), args[4], lows)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
 
     return _sums_type(sums, bank, types.intp, h, types.intp, slots), of
-
-
-@intrinsic
-def lowered(typing_context: Any, panel: Any, x: Any, tokens: Any, others: Any) -> Any:
-    """What tokens and others are in a register's worth of an expert's ranks, one register each.
-
-    panel: narrow [I/J * `LANES`], of LANES/J ranks J inputs of each side by side. x [N, I/J]: J float32 as one number.
-    """
-
-    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        panel, x = _arrays(context, builder, signature.args[:2], args[:2])
-        kind = ir.IntType(signature.args[1].dtype.bitwidth)
-        vector, count = ir.VectorType(kind, LANES * 32 // kind.width), cgutils.unpack_tuple(builder, x.shape)[1]
-        tokens = [token for some in args[2:] for token in cgutils.unpack_tuple(builder, some)]
-        lines = [builder.gep(x.data, [builder.mul(n, count)]) for n in tokens]
-        totals = _variables(builder, [_KIND.each(0.0)] * len(tokens))
-        with cgutils.for_range(builder, builder.udiv(count, index(_SOME))) as loop:
-            for number in range(_SOME):
-                at = builder.add(builder.mul(loop.index, index(_SOME)), index(number))
-                place = builder.gep(panel.data, [builder.mul(at, index(LANES))])
-                weight = loaded(builder, place, signature.args[0].dtype)
-                for own, total in zip(lines, totals, strict=True):
-                    read = builder.bitcast(_everywhere(builder, own, at, kind, vector, 4), _KIND.floats)
-                    _add(builder, total, weight, read)
-        return context.make_tuple(builder, signature.return_type, [builder.load(total) for total in totals])
-
-    return _sums_type(panel, x, tokens, others), of
-
-
-@intrinsic
-def weighed(typing_context: Any, found: Any, gates: Any, h: Any, at: Any, slots: Any, others: Any) -> Any:
-    """What `lowered` found, by the gates [M] of the slots, to h [M, R] from a rank on: a register's worth of ranks or,
-    where two lanes of each are to be added, half of one. A gate of 0 makes it 0, whatever it was."""
-
-    def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        gates, h = _arrays(context, builder, signature.args[1:3], args[1:3])
-        line = cgutils.unpack_tuple(builder, h.shape)[1]
-        slots = [slot for some in args[4:] for slot in cgutils.unpack_tuple(builder, some)]
-        found = cgutils.unpack_tuple(builder, args[0])
-        whole = builder.icmp_signed(">=", line, index(LANES))
-        with builder.if_else(whole) as (then, otherwise):
-            for branch, length in ((then, LANES), (otherwise, LANES // 2)):
-                with branch:
-                    kind = Kind.of(length)
-                    for slot, own in zip(slots, found, strict=True):
-                        low = own if length == LANES else _halved(builder, own)
-                        gate = in_all(builder, builder.load(builder.gep(gates.data, [slot])), kind.floats)
-                        off = builder.fcmp_ordered("==", gate, kind.each(0.0))
-                        low = builder.select(off, kind.each(0.0), builder.fmul(low, gate))
-                        place = _place(builder, h.data, builder.add(builder.mul(slot, line), args[3]), kind.floats)
-                        builder.store(low, place, align=4)
-        return context.get_dummy_value()
-
-    return types.void(found, gates, h, types.intp, slots, others), to
 
 
 @intrinsic
@@ -345,14 +287,6 @@ def _multiply(builder: Any, totals: Sequence[Any], panel: Any, line: Any, rows: 
         for number, place in enumerate(totals):
             n, half = divmod(number, 2)
             _add(builder, place, weights[half], _everywhere(builder, lows[n], loop.index, _SINGLE, _KIND.floats, 4))
-
-
-def _halved(builder: Any, lanes: Any) -> Any:
-    """The sums of two and two side by side."""
-    evens, odds = (ir.Constant(ir.VectorType(_WORD, LANES // 2), list(range(first, LANES, 2))) for first in range(2))
-    nothing = ir.Constant(lanes.type, ir.Undefined)
-    parts = (builder.shuffle_vector(lanes, nothing, own) for own in (evens, odds))
-    return builder.fadd(*parts, flags=REORDERS)
 
 
 def _from(builder: Any, first: Any, last: Any) -> list[Any]:
