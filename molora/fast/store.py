@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
@@ -78,18 +78,19 @@ def fits(model: Any) -> bool:
     no experts, and runs no hooks: those on routers see conversations read together alone, and any other hook keeps
     the model to its modules.
     """
-    if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(model):
+    modules = _modules(model)
+    if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(modules):
         return False
     if model.config.rope_parameters["rope_type"] not in _ROTARY or model.config.hidden_act != "silu":
         return False
     dtypes = {
         weight.dtype
-        for module in model.modules()
+        for module in modules
         if not isinstance(module, Router)  # routers are float32 whatever the model is
         for weight in _weights(module)
         if weight.is_floating_point()  # packed weights are not
     }
-    devices = {weight.device for module in model.modules() for weight in _weights(module)}
+    devices = {weight.device for module in modules for weight in _weights(module)}
     if len(dtypes) != 1 or len(devices) != 1 or not is_plain(model.lm_head):
         return False
     return all(_alike(linears) for layer in model.model.layers for linears in _sites(layer))
@@ -129,11 +130,11 @@ def _sees_all(config: Any) -> bool:
     return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
 
 
-def _hooked(model: nn.Module) -> bool:
+def _hooked(modules: Sequence[nn.Module]) -> bool:
     """Whether somebody watches or changes what the modules say; the recorder's hooks on the routers do neither."""
     return any(
         module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        for module in model.modules()
+        for module in modules
         if not isinstance(module, Router)
     )
 
@@ -170,6 +171,17 @@ def _kind(linear: nn.Module) -> tuple[object, ...]:
     return own, linear.lora_A.dtype, linear.num_experts, linear.r, routing
 
 
+def _modules(model: nn.Module) -> list[nn.Module]:
+    """All of them, each once. Every request looks at them, and `modules`, which makes names, takes far longer."""
+    found, left = dict[nn.Module, None](), [model]
+    while left:
+        module = left.pop()
+        if module not in found:
+            found[module] = None
+            left += [part for part in module._modules.values() if part is not None]
+    return list(found)
+
+
 def _weights(module: nn.Module) -> list[nn.Parameter]:
     """A module's own. Every request looks at all of them, and `parameters` takes five times as long to."""
     return [weight for weight in module._parameters.values() if weight is not None]
@@ -177,8 +189,8 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
 
 def _state(model: nn.Module) -> Iterator[object]:
     """Everything that the step's copies were made of: each weight, and how often it has been written."""
-    for module in model.modules():
-        if isinstance(module, MoloraLinear | nn.Linear | Router):
+    for module in _modules(model):
+        if isinstance(module, (MoloraLinear, nn.Linear, Router)):
             for weight in _weights(module):
                 yield weight
                 yield weight.data_ptr()
@@ -188,5 +200,5 @@ def _state(model: nn.Module) -> Iterator[object]:
 def _same(one: list[object], other: list[object]) -> bool:
     """By identity for weights: comparing tensors would read them."""
     return len(one) == len(other) and all(
-        a is b if isinstance(a, nn.Parameter) else a == b for a, b in zip(one, other, strict=True)
+        a is b or (not isinstance(a, Tensor) and a == b) for a, b in zip(one, other, strict=True)
     )

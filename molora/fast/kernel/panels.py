@@ -106,9 +106,10 @@ def _lower(
         go_down(laid_down(down, down_room(x, down, len(down)), x), x, np.arange(begin, end), found)
         for p in range(linears):
             h[p, begin:end] = found[:, p * rank : (p + 1) * rank]
+    else:
+        route(x[begin:end], router, bias, masks, rows[begin:end])
     for p in range(len(router)):
         taken, (count, top_k) = rows[begin:end, p], (a.shape[1], h.shape[1] // len(x))
-        route(x[begin:end], router[p], bias[p], masks[p], taken)
         slots, each = by_expert(taken, count, top_k)
         first = begin * top_k
         go_into(x[begin:end], a[p], scaling, taken, slots, each, h[p, first : end * top_k])

@@ -50,20 +50,19 @@ def pick(rows: Floats, n: int, masks: Floats, top_k: int) -> None:
 
 
 @inner
-def pick_many(rows: Floats, bias: Floats, masks: Floats, top_k: int) -> None:
-    """The same for tokens [N], as many as there are lanes at once; their logits, rows [N, E+2K], take a bias [E] first.
+def pick_many(found: Floats, bias: Floats, masks: Floats, rows: Floats) -> None:
+    """The same for tokens [N], as many as there are lanes at once, whose logits are what was found [N, E] and a bias.
 
     For one token each comparison waits for the one before.
     """
-    experts, none = len(bias), spread(np.float32(-np.inf))
+    experts, top_k, none = len(bias), (rows.shape[1] - len(bias)) // 2, spread(np.float32(-np.inf))
     logits, scores = np.empty((experts, LANES), np.float32), np.empty((experts, LANES), np.float32)
     ids, weights = np.empty((top_k, LANES), np.float32), np.empty((top_k, LANES), np.float32)
     for first in range(0, len(rows), LANES):
         end = min(first + LANES, len(rows))
         for e in range(experts):
             for n in range(first, end):
-                rows[n, e] += bias[e]
-                logits[e, n - first] = rows[n, e]
+                logits[e, n - first] = rows[n, e] = found[n, e] + bias[e]
         for e in range(experts):
             own, at = load(logits, e * LANES), e * LANES
             store(scores, at, larger(own + spread(masks[0, e]), spread(np.float32(_LEAST))))

@@ -45,12 +45,13 @@ def by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], 
 
 
 @inner
-def route(x: Narrow, router: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
-    """One router's logits for tokens x [N, I], and what it picks, to rows [N, E+2K]."""
-    count = bias.shape[0]
-    weight, top_k = laid_down(router, down_room(x, router, count), x), (rows.shape[1] - count) // 2
-    go_down(weight, x, np.arange(len(x)), rows)
-    pick_many(rows, bias, masks, top_k)
+def route(x: Narrow, routers: Narrow, bias: Floats, masks: Floats, rows: Floats) -> None:
+    """Logits of routers [P, E, I] for tokens x [N, I], and what each picks, to rows [N, P, E+2K]."""
+    linears, count, width = routers.shape
+    weight, found = routers.reshape(linears * count, width), np.empty((len(x), linears * count), np.float32)
+    go_down(laid_down(weight, down_room(x, weight, len(weight)), x), x, np.arange(len(x)), found)
+    for p in range(linears):
+        pick_many(found[:, p * count : (p + 1) * count], bias[p], masks[p], rows[:, p])
 
 
 @inner
@@ -129,8 +130,8 @@ def mixed(
         own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
         read, picked = x[own], rows[own]
         ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
+        route(read, router, bias, masks, picked)
         for p in range(routers):
-            route(read, router[p], bias[p], masks[p], picked[:, p])
             go_into(read, a[p], scaling, picked[:, p], *by_expert(picked[:, p], count, top_k), h[p])
         for p in range(routers):
             _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
