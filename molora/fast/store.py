@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import is_
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
@@ -22,7 +23,7 @@ _ROTARY = {"default", "linear", "llama3", "yarn"}
 """Kinds whose angles hang on the position alone, not on how long the text is"""
 
 _lock = Lock()
-_known: WeakKeyDictionary[nn.Module, tuple[list[object], Step]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, tuple[_State, Step]] = WeakKeyDictionary()
 _packed: WeakSet[nn.Module] = WeakSet()
 
 
@@ -102,9 +103,9 @@ def step_of(model: Any) -> Step:
     Changes made in place under `.data`, which torch does not count, are not seen.
     """
     with _lock:
-        state = list(_state(model))
+        state = _State.of(model)
         known = _known.get(model)
-        if known is None or not _same(known[0], state):
+        if known is None or not known[0].same(state):
             known = _known[model] = state, _made(model)
         return known[1]
 
@@ -187,18 +188,20 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in module._parameters.values() if weight is not None]
 
 
-def _state(model: nn.Module) -> Iterator[object]:
-    """Everything that the step's copies were made of: each weight, and how often it has been written."""
-    for module in _modules(model):
-        if isinstance(module, (MoloraLinear, nn.Linear, Router)):
-            for weight in _weights(module):
-                yield weight
-                yield weight.data_ptr()
-                yield None if weight.is_inference() else weight._version
+class _State(NamedTuple):
+    """Everything that the step's copies were made of: each weight, where it is, and how often it has been written."""
 
+    weights: list[nn.Parameter]
+    places: list[int]
+    versions: list[int | None]
 
-def _same(one: list[object], other: list[object]) -> bool:
-    """By identity for weights: comparing tensors would read them."""
-    return len(one) == len(other) and all(
-        a is b or (not isinstance(a, Tensor) and a == b) for a, b in zip(one, other, strict=True)
-    )
+    @classmethod
+    def of(cls, model: nn.Module) -> _State:
+        kinds = MoloraLinear, nn.Linear, Router
+        weights = [one for module in _modules(model) if isinstance(module, kinds) for one in _weights(module)]
+        versions = [None if one.is_inference() else one._version for one in weights]
+        return cls(weights, [one.data_ptr() for one in weights], versions)
+
+    def same(self, other: _State) -> bool:
+        """By identity for weights: comparing tensors would read them."""
+        return self[1:] == other[1:] and all(map(is_, self.weights, other.weights))

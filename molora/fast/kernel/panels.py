@@ -100,23 +100,24 @@ def _lower(
     """A chunk of the tokens x [N, I] through routers and down through experts, or down through plain LoRA; rows and
     `low` as `all_adapted` has them."""
     (router, bias, a, _, scaling), (begin, end), (h, order, starts) = adapter, span, low
+    linears, count, rank, _ = a.shape
     if len(router) == 0:
-        linears, _, rank, width = a.shape
-        down, found = a.reshape(linears * rank, width), np.empty((end - begin, linears * rank), np.float32)
-        go_down(laid_down(down, down_room(x, down, len(down)), x), x, np.arange(begin, end), found)
+        down = down_room(x, a, rank)
         for p in range(linears):
-            h[p, begin:end] = found[:, p * rank : (p + 1) * rank]
-    else:
-        route(x[begin:end], router, bias, masks, rows[begin:end])
-    for p in range(len(router)):
-        taken, (count, top_k) = rows[begin:end, p], (a.shape[1], h.shape[1] // len(x))
-        slots, each = by_expert(taken, count, top_k)
-        first = begin * top_k
-        go_into(x[begin:end], a[p], scaling, taken, slots, each, h[p, first : end * top_k])
+            go_down(laid_down(a[p, 0], down, x), x, np.arange(begin, end), h[p, begin:end])
+        return
+    picked = np.empty((end - begin, linears, rows.shape[2]), np.float32)  # nearer to each other than all layers' are
+    route(x[begin:end], router, bias, masks, picked)
+    top_k = h.shape[1] // len(x)
+    first = begin * top_k
+    for p in range(linears):
+        slots, each = by_expert(picked[:, p], count, top_k)
+        go_into(x[begin:end], a[p], scaling, picked[:, p], slots, each, h[p, first : end * top_k])
         for m in range(len(slots)):
             order[p, 0, first + m], order[p, 1, first + m] = first + slots[m], begin + slots[m] // top_k
         for e in range(count + 1):
             starts[chunk, p, e] = first + each[e]
+    rows[begin:end] = picked
 
 
 @inner
@@ -251,7 +252,8 @@ def all_adapted(
                 if len(own):
                     norm_row(x[n], *norm, own[n])
                 quantize_less(own[n] if len(own) else x[n], whole[n], steps[n], sums[n])
-            _lower(own if len(own) else x, span, adapter, masks, rows, low, chunk)
+            if len(a):
+                _lower(own if len(own) else x, span, adapter, masks, rows, low, chunk)
         if apart:
             _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
     if not apart:
