@@ -5,6 +5,7 @@ Each ratio is the median over the rounds of a ratio within one round. Axes: N to
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -56,14 +57,19 @@ def interleaved(
         for number in range(-warm, effort.most):
             if number >= effort.least and time.perf_counter() - started > effort.seconds:
                 break
-            for name, turn in turns.items():
+            for name in _order(list(turns), number):
                 if number > 0 and number % SELDOM and name in seldom:
                     continue
-                seconds = turn()
+                seconds = turns[name]()
                 if number >= 0:
                     times[name][number] = seconds
             bar.update(number >= 0)
     return times
+
+
+def _order(names: list[str], number: int) -> list[str]:
+    """Of one round: each time another, for a system finds in the caches what the one before it left there."""
+    return random.Random(number).sample(names, len(names))
 
 
 def ratio(seconds: Seconds, over: str, under: str) -> float | None:
