@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaRMSNorm as Norm
 
 from molora.config import LoraConfig
 from molora.edits import Masks
@@ -263,6 +264,20 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
         assert_equal(one.logits, other.logits)
         assert_equal(one.weights, other.weights)
         assert one.expert_ids.tolist() == other.expert_ids.tolist()
+
+
+@pytest.mark.parametrize("tokens", [1, 275])
+@torch.inference_mode()
+def test_a_norm_before_the_linears_agrees_with_torch(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "threads", lambda: 2)
+    made: Any = packable(2, O, rank=4, top_k=2, experts=E)
+    site, x, norm = CompiledSite(made, True, FLOAT, CompiledExperts, apart=True), torch.randn(tokens, 64), Norm(64, 0.1)
+    nn.init.normal_(norm.weight)
+    for read in (site.many, site.gated):
+        first, second = picks([(2, E, 2)], tokens), picks([(2, E, 2)], tokens)
+        given, expected = read(x, None, True, first, norm), read(norm(x), None, True, second)
+        torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-2)
+        assert_equal(first.all()[0].logits, second.all()[0].logits)
 
 
 @pytest.mark.parametrize("over", [0, 1])
