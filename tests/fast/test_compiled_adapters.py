@@ -322,6 +322,19 @@ def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
     assert y[6].isnan().all(), "nothing else is written"
 
 
+@pytest.mark.parametrize("level", [0, 15])
+@pytest.mark.parametrize("sign", [-1, 1])
+@torch.inference_mode()
+def test_the_largest_sums_of_a_block_are_exact(level: int, sign: int) -> None:
+    scales, centres = torch.full((LANES, 2), 0.5), torch.zeros(LANES, 2)
+    words = CompiledLevels.pack(torch.full((LANES, 2, 32), float(level)), scales, centres).words
+    x, y, first = torch.full((7, 64), 3.0 * sign), torch.empty(7, LANES), np.array([0, LANES])
+    given = x.numpy(), module._NO_NORM, words, y.data_ptr(), first, np.zeros(LANES, np.float32)
+    rows, masks = np.empty((7, 0, 0), np.float32), np.empty((0, 4, 0), np.float32)
+    kernel.all_adapted(*given, module._NONE_FOR_MANY, masks, rows, False, False, 1)
+    torch.testing.assert_close(y, torch.full_like(y, sign * 3 * 64 * (level - 8) / 2), rtol=1e-6, atol=0)
+
+
 def test_an_expert_without_weight_adds_nothing_even_where_it_overflows() -> None:
     wrapped = linears(1, 2)
     wrapped[0].lora_A.data[2:4] = torch.inf

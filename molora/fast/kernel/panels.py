@@ -82,7 +82,7 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
 
 @inner
 def _widen(bank: Floats, weight: Narrow) -> None:
-    """Of experts' rows [E*R, `WIDTH`] those of a panel."""
+    """A panel's rows [E*R, `WIDTH`], which lie one after the other: none is taken by itself, as in `_unpack`."""
     for at in range(0, bank.size, LANES):
         store(bank, at, load(weight, at))
 
