@@ -8,13 +8,14 @@ and values that are read push weights out of the CPU's caches.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+import torch
 
 from molora.bench.measuring import tokens
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
+from molora.fast.cache import growing_cache
 from molora.fast.store import step_of
 from molora.reading import PREFILL_CHUNK, Reading
 from molora.routers import grid_of
@@ -34,7 +35,7 @@ class Cost(NamedTuple):
     unrecorded: float
     """The same without record and trace"""
     attention: float
-    """Of `token`: the queries' way through keys and values, in all layers"""
+    """The queries' way through as many keys and values, in all layers, by itself"""
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
@@ -49,13 +50,12 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
         for reading in readings:
             _read(reading, ids[at:length])
         at = length + _TOKENS
-        with _attention(engine.model) as spent:
-            times = [
-                (*_one(readings[0], token, spent, recorded=True), _one(readings[1], token, spent, recorded=False)[0])
-                for token in ids[length:at]
-            ]
-        recorded, attention = min((token, part) for token, part, _ in times)
-        found.append(Cost(length, recorded, min(unrecorded for *_, unrecorded in times), attention))
+        both = [
+            [_one(reading, token, recorded=recorded) for reading, recorded in zip(readings, (True, False), strict=True)]
+            for token in ids[length:at]
+        ]
+        recorded, unrecorded = map(min, zip(*both, strict=True))
+        found.append(Cost(length, recorded, unrecorded, _attention(engine.model, length)))
     return found
 
 
@@ -66,37 +66,31 @@ def _read(reading: Reading, ids: list[int]) -> None:
             reading.read(part, [""] * len(part), [PROMPT] * len(part), speaks=False)
 
 
-def _one(reading: Reading, token: int, spent: list[float], *, recorded: bool) -> tuple[float, float]:
-    """Milliseconds until one token more is read and, where it is recorded, the trace handed out; and those of them that
-    are `spent` on attention."""
-    spent.clear()
+def _one(reading: Reading, token: int, *, recorded: bool) -> float:
+    """Milliseconds until one token more is read and, where it is recorded, the trace handed out."""
     with reading.recording():
         started = time.perf_counter()
         reading.read([token], [reading.text.push(token)], [ANSWER])
         if recorded:
             reading.trace({})
-        return 1000 * (time.perf_counter() - started), 1000 * sum(spent)
+        return 1000 * (time.perf_counter() - started)
 
 
-@contextmanager
-def _attention(model: Any) -> Iterator[list[float]]:
-    """The seconds that a model's lean pass spends on one token's attention, layer by layer, as it goes on."""
-    step, spent = step_of(model), list[float]()
-
-    def timed(attend: Any) -> Any:
-        def attended(*args: Any) -> Any:
+def _attention(model: Any, length: int) -> float:
+    """Milliseconds that one token's attention to so many others takes in all layers."""
+    config, step, times = model.config, step_of(model), []
+    size = model.model.layers[0].self_attn.head_dim
+    cache = growing_cache(config.num_hidden_layers)
+    states, query = (
+        torch.randn(1, config.num_key_value_heads, length, size),
+        torch.randn(config.num_attention_heads, size),
+    )
+    for layer in cache.layers:
+        layer.update(states, states)
+    with torch.inference_mode():
+        for _ in range(_TOKENS):
             started = time.perf_counter()
-            found = attend(*args)
-            spent.append(time.perf_counter() - started)
-            return found
-
-        return attended
-
-    ways = [name for name in ("attend", "attend_to") if hasattr(step, name)]
-    for name in ways:
-        setattr(step, name, timed(getattr(step, name)))
-    try:
-        yield spent
-    finally:
-        for name in ways:
-            delattr(step, name)  # those of its class again
+            for layer in cache.layers:
+                step.attend(query, layer.keys, layer.values)
+            times.append(1000 * (time.perf_counter() - started))
+    return min(times)

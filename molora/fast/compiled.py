@@ -5,6 +5,7 @@ Axes: see `kernel`; L layers, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from molora.fast.adapter import Picked, numbers
-from molora.fast.cache import GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, all_turned, attended, attended_by_many, best, gated, normed, turned
+from molora.fast.cache import Among, GrowingLayer, growing_cache
+from molora.fast.kernel import BLOCK, all_turned, attended, best, listed, read_many, read_one
 from molora.fast.kernel.lanes import LANES
-from molora.fast.linears import CompiledExperts, CompiledSite, Input, Linears, norm_arrays
+from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
 from molora.fast.site import normed as norm_of
@@ -28,15 +29,17 @@ from molora.fast.threads import TOKENS, threads
 from molora.likeliest import CANDIDATES
 
 
-class _Layer(NamedTuple):
-    """What one decoder layer is made of; norms are their weight and epsilon."""
+class _Layers(NamedTuple):
+    """All of a model's, as compiled code takes them."""
 
-    norm: tuple[NDArray[np.float32], float]
-    qkv: Linears
-    out: Linears
-    mlp_norm: tuple[NDArray[np.float32], float]
-    gate_up: Linears
-    down: Linears
+    arrays: Any
+    """See `kernel.layers.listed`"""
+    unedited: NDArray[np.float32]
+    """Masks [routers, 4, E] that change nothing"""
+    routers: NDArray[np.int64]
+    """[L+1]: where each layer's begin"""
+    parts: int
+    nbytes: int
 
 
 class CompiledStep(Step):
@@ -65,12 +68,12 @@ class CompiledStep(Step):
             self._warming = False
 
     @cached_property
-    def _compiled(self) -> list[_Layer] | None:
-        if self._size % 16:
+    def _compiled(self) -> _Layers | None:
+        sites = [(layer.qkv, layer.out, layer.gate_up, layer.down) for layer in self.layers]
+        made = [[site.compiled if isinstance(site, CompiledSite) else None for site in each] for each in sites]
+        if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
-        layers = [_compiled(layer) for layer in self.layers]
-        whole = [layer for layer in layers if layer is not None]
-        return whole if len(whole) == len(layers) else None
+        return _layers(self.layers, made)
 
     def likeliest(self, logits: Tensor) -> Tensor:
         rows, size = logits.shape
@@ -81,7 +84,7 @@ class CompiledStep(Step):
         return found
 
     @property
-    def _ready(self) -> list[_Layer] | None:
+    def _ready(self) -> _Layers | None:
         """None where passes keep to `Step`'s way."""
         return None if self._warming else self._compiled
 
@@ -89,8 +92,7 @@ class CompiledStep(Step):
     def nbytes(self) -> int:
         if self._compiled is None:
             return super().nbytes
-        linears = (one for layer in self._compiled for one in layer if isinstance(one, Linears))
-        return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in linears)
+        return self._head.nbytes + self._norm_bytes + self._compiled.nbytes
 
     def _seen(self, tokens: int) -> Any:
         if self._warming:
@@ -101,31 +103,39 @@ class CompiledStep(Step):
         return seen.all() if isinstance(seen, Picks) else super()._picked(seen)
 
     def __call__(self, token: Tensor, cache: DynamicCache, plan: Plan) -> tuple[Tensor, list[Picked]]:
-        layers = self._ready
-        if layers is None:
+        if (layers := self._ready) is None:
             return super().__call__(token, cache, plan)
-        heads, groups, size = self._heads, self._groups, self._size
-        x = self._embedding[token]  # [1, I]
-        x_at = x.data_ptr()
-        cos, sin = (one.numpy()[0] for one in self._angles(x, torch.tensor([cache.get_seq_length()])))  # [D]
-        read, inner = Input.room(x.shape[1]), Input.room(layers[0].down.width)
-        states, both = torch.empty(heads + 2 * groups, size), torch.empty(2, inner.floats.shape[1])
-        query, found = torch.empty(heads, size), Input.room(heads * size)
-        states_at, both_at, query_at = states.data_ptr(), both.data_ptr(), query.data_ptr()
-        picks = self._seen(1)
-        for number, (layer, kept) in enumerate(zip(layers, cache.layers, strict=True)):
-            masks = plan.arrays.get(number, (None, None))
-            normed(x_at, *layer.norm, read.at, read.halves_at)
-            layer.qkv(read, states_at, False, plan.attention)
-            place, buffer = kept.place(), kept.buffer  # [2, 1, G, room, D]
-            turned(states_at, cos, sin, heads, groups, query_at, buffer.data_ptr(), buffer.shape[3], place)
-            self.attend_to(query, kept.keys, kept.values, found)
-            layer.out(found, x_at, True, plan.attention)
-            normed(x_at, *layer.mlp_norm, read.at, read.halves_at)
-            layer.gate_up(read, both_at, False, plan.mlp, masks[0], picks.next(layer.gate_up.routers)[0])
-            gated(both_at, both.shape[1], inner.at, inner.halves_at)
-            layer.down(inner, x_at, True, plan.mlp, masks[1], picks.next(layer.down.routers)[0])
+        x, picks = self._embedding[token], self._seen(1)  # [1, I]
+        angles = self._angles(x, torch.tensor([cache.get_seq_length()]))  # [1, D] each
+        turn = tuple(one[0].numpy() for one in angles)
+        read_one(x.numpy()[0], *self._through(layers, turn, cache, 1, plan), picks.rows[0], layers.parts)
         return self._head.multiply(norm_of(self._norm, x)), picks.of_one()
+
+    def many(
+        self,
+        tokens: Tensor,
+        cache: DynamicCache,
+        plan: Plan,
+        kept: int | Tensor = 1,
+        among: Among | None = None,
+    ) -> tuple[Tensor, list[Picked]]:
+        layers = None if among is not None or self._size % (2 * LANES) or self._dtype != torch.float32 else self._ready
+        if layers is None:
+            return super().many(tokens, cache, plan, kept, among)
+        x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
+        turn, picks = [one.numpy() for one in self._angles(x, torch.arange(past, past + count))], self._seen(count)
+        parts = layers.parts if count >= TOKENS // 4 else 1
+        read_many(x.numpy(), *self._through(layers, tuple(turn), cache, count, plan), picks.rows, parts)
+        return self._last(x, kept), self._picked(picks)
+
+    def _through(self, layers: _Layers, turn: Any, cache: DynamicCache, count: int, plan: Plan) -> tuple[Any, ...]:
+        """What takes so many new tokens through all layers."""
+        like = self._embedding.new_empty(1, self._groups, 0, self._size)
+        places = [kept.make_room(count, like) for kept in cache.layers]  # the same in all of them
+        kept = np.array([kept.buffer.data_ptr() for kept in cache.layers])
+        shape = self._groups, cache.layers[0].buffer.shape[3], places[0]
+        lora = plan.attention, plan.mlp
+        return layers.arrays, turn, self._scale, kept, shape, lora, _masks(layers, plan)
 
     def _turn_many(
         self,
@@ -144,42 +154,33 @@ class CompiledStep(Step):
         all_turned(*given, place, threads() if len(states) >= TOKENS else 1)
         return query
 
-    def _look_many(self, query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
-        if self._warming or seen is not None or self._size % (2 * LANES) or self._dtype != torch.float32:
-            return super()._look_many(query, keys, values, seen)
-        (groups, total, size), count = keys.shape, query.shape[1]
-        found, shape = query.new_empty(count, self._heads, size), (groups, keys.stride(0) // size, total)
-        places = keys.data_ptr(), values.data_ptr(), shape
-        attended_by_many(query.numpy(), *places, found.numpy(), threads() if count >= TOKENS else 1)
-        return found.flatten(1)
-
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None or self._ready is None:
             return super().attend(query, keys, values, mask)
-        found = Input.room(query.numel())
-        self.attend_to(query, keys, values, found)
-        return found.floats
-
-    def attend_to(self, query: Tensor, keys: Tensor, values: Tensor, found: Input) -> None:
-        """The same into what linears read next; keys and values are views of a buffer, see `GrowingLayer`."""
-        _, groups, total, size = keys.shape
-        shape, places = (groups, keys.stride(1) // size, total), (found.at, found.halves_at)
-        attended(
-            query.numpy(),
-            self._scale,
-            keys.data_ptr(),
-            values.data_ptr(),
-            shape,
-            *places,
-            max(1, min(threads(), total // TOKENS)),
-        )
+        (_, groups, total, size), found = keys.shape, torch.empty_like(query)
+        places = keys.data_ptr(), values.data_ptr(), (groups, keys.stride(1) // size, total)
+        attended(query.numpy(), self._scale, *places, found.numpy(), max(1, min(threads(), total // TOKENS)))
+        return found.flatten()[None]
 
 
-def _compiled(layer: Layer) -> _Layer | None:
-    """None if one of its products is not packed."""
-    sites = [layer.qkv, layer.out, layer.gate_up, layer.down]
-    linears = [made for site in sites if isinstance(site, CompiledSite) and (made := site.compiled) is not None]
-    if len(linears) < len(sites):
-        return None
-    qkv, out, gate_up, down = linears
-    return _Layer(norm_arrays(layer.norm), qkv, out, norm_arrays(layer.mlp_norm), gate_up, down)
+def _layers(layers: Sequence[Layer], made: Sequence[Any]) -> _Layers:
+    """Of each layer its linears, which are compiled."""
+    given = []
+    for layer, (qkv, out, gate_up, down) in zip(layers, made, strict=True):
+        norms = norm_arrays(layer.norm), norm_arrays(layer.mlp_norm)
+        given.append((norms[0], qkv.arrays, out.arrays, norms[1], gate_up.arrays, down.arrays))
+    every = [linears for each in made for linears in each]
+    routers = np.cumsum([0, *(gate_up.routers + down.routers for *_, gate_up, down in made)])
+    routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
+    parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
+    return _Layers(listed(given), np.concatenate(routed), routers, parts, nbytes)
+
+
+def _masks(layers: _Layers, plan: Plan) -> NDArray[np.float32]:
+    """[routers, 4, E]"""
+    if not plan.masks:
+        return layers.unedited
+    masks = layers.unedited.copy()
+    for number, own in plan.arrays.items():
+        masks[layers.routers[number] : layers.routers[number + 1]] = np.concatenate(own)
+    return masks

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molora.fast.levels import BLOCK, on_grid, pack4
+from molora.fast.levels import BLOCK, Levels, on_grid
 from molora.fast.product import Product, bias_of, packable, product
 from molora.highest import highest
 
@@ -31,7 +31,7 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
     if split is None:
         return product([head], pack)
     levels, scale = split
-    halves = pack4(levels, torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale]))
+    halves = Levels.pack(levels, torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale]))
 
     def multiply(x: Tensor) -> Tensor:
         both = halves.multiply(x)  # [1, 2*V]

@@ -6,7 +6,6 @@ Axes: O out_features, I in_features, G blocks along I, N tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,26 +21,6 @@ WORTH = 1 << 15
 
 _ROUNDING = 1e-4
 """Of a scale: how far off its grid a weight may lie"""
-
-
-class Levels(Protocol):
-    """Weights [O, I]."""
-
-    def multiply(self, x: Tensor) -> Tensor:
-        """x [N, I] -> float32 [N, O]."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-
-def pack4(levels: Tensor, scales: Tensor, centres: Tensor) -> Levels:
-    """Levels 0 to 15 [O, G, 32], scales and centres [O, G]: weights (level - 8) * scale + centre."""
-    return fastest().pack(levels, scales, centres)
-
-
-def levels_of(weights: Sequence[Tensor]) -> Levels | None:
-    """Those of weights [O, I], one below the other; None if blocks of one take more than 16 evenly spaced values."""
-    return fastest().of(weights)
 
 
 def grid_of(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -61,13 +40,6 @@ def on_grid(levels: Tensor, scale: Tensor, low: Tensor, blocks: Tensor) -> bool:
     return bool(worst <= _ROUNDING * scale.mean())
 
 
-def fastest() -> type[TorchLevels] | type[CompiledLevels]:
-    """Compiled code takes a third of the time of torch's kernel with AVX2 alone, and two thirds with AVX-512 where a
-    CPU adds two products of whole numbers to a sum in one instruction (VNNI); without that, torch's was not beaten."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return CompiledLevels if capability == "AVX2" or cpu_has("avx512_vnni") else TorchLevels
-
-
 def multiplies_bfloat16() -> bool:
     """Whether the CPU does so faster than float32: with AMX, or with AVX-512 where it is not Intel's, which takes twice
     as long for bfloat16 as for float32."""
@@ -83,46 +55,11 @@ def _cpu() -> Mapping[str, object]:
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
-class TorchLevels:
-    """As torch's kernel takes them."""
-
-    few = 8
-    """Tokens that are read faster so than in the dtype of a prompt; each for itself, so that 24 take it as long"""
-
-    def __init__(self, weight: Tensor, scales: Tensor) -> None:
-        """scales: bfloat16 [G, O, 2], scale and centre."""
-        self._weight, self._scales = weight, scales
-
-    @classmethod
-    def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> TorchLevels:
-        weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
-        return cls(weight, torch.stack([scales.T, centres.T], dim=-1).bfloat16().contiguous())  # [G, O, 2]
-
-    @classmethod
-    def of(cls, weights: Sequence[Tensor]) -> TorchLevels | None:
-        """As `levels_of`."""
-        if any(grid_of(weight[:16]) is None for weight in weights):  # nearly all that have more levels have them there
-            return None
-        grids = [grid for weight in weights if (grid := grid_of(weight)) is not None]
-        return cls.pack(*(torch.cat(each) for each in zip(*grids, strict=True))) if len(grids) == len(weights) else None
-
-    def halves(self, x: Tensor) -> Tensor:
-        """bfloat16 x [N, I] -> bfloat16 [N, O]."""
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._weight, BLOCK, self._scales)
-
-    def multiply(self, x: Tensor) -> Tensor:
-        return self.halves(x.bfloat16().contiguous()).float()
-
-    @property
-    def nbytes(self) -> int:
-        return self._weight.nbytes + self._scales.nbytes
-
-
-class CompiledLevels:
-    """As compiled code takes them."""
+class Levels:
+    """Weights [O, I], as compiled code takes them."""
 
     few = 32
-    """64 take it nearly as long; `CompiledSite` takes as many through `kernel.panels` where others are in bfloat16"""
+    """Tokens that are read faster so than in bfloat16; 64 take it nearly as long"""
 
     def __init__(self, words: Tensor) -> None:
         """words: int32 [O / W, G, 5, W]."""
@@ -133,7 +70,8 @@ class CompiledLevels:
         self._rows = count * lanes
 
     @classmethod
-    def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> CompiledLevels:
+    def pack(cls, levels: Tensor, scales: Tensor, centres: Tensor) -> Levels:
+        """Levels 0 to 15 [O, G, 32], scales and centres [O, G]: weights (level - 8) * scale + centre."""
         from molora.fast.kernel.lanes import LANES
 
         blocks = levels.shape[1]
@@ -144,8 +82,9 @@ class CompiledLevels:
         return cls(whole.permute(0, 2, 3, 1).contiguous())
 
     @classmethod
-    def of(cls, weights: Sequence[Tensor]) -> CompiledLevels | None:
-        """As `levels_of`, without a copy of any weight on the way."""
+    def of(cls, weights: Sequence[Tensor]) -> Levels | None:
+        """Those of weights [O, I], one below the other, without a copy of any on the way; None if blocks of one take
+        more than 16 evenly spaced values."""
         from molora.fast.kernel import packed
         from molora.fast.kernel.lanes import LANES
 
@@ -162,6 +101,7 @@ class CompiledLevels:
         return cls(words)
 
     def multiply(self, x: Tensor) -> Tensor:
+        """x [N, I] -> float32 [N, O]."""
         x, count = x.float().contiguous(), x.shape[0]
         y = x.new_empty(count, self._rows)
         parts = threads() if count * self.words.size >= WORTH else 1

@@ -16,100 +16,44 @@ from torch import Tensor, nn
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, numbers
-from molora.fast.kernel import adapted, all_adapted, all_normed, mixed
+from molora.fast.kernel import all_adapted, all_normed, mixed
 from molora.fast.layout import experts_for_many, lora_for_many
-from molora.fast.levels import WORTH, CompiledLevels, TorchLevels, fastest
+from molora.fast.levels import WORTH, Levels
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
 from molora.fast.product import Packed
 from molora.fast.site import Site
 from molora.fast.threads import TOKENS, threads
 
-_NO_WORDS = np.empty((0, 0), np.int32)
 _NO_NORM = np.empty(0, np.float32), 0.0
-_NO_ROWS = np.empty((0, 0), np.float32)
-_NO_EXPERTS = (
+_NO_ADAPTER = (
     np.empty((0, 0, 0), np.uint16),
     np.empty((0, 0), np.float32),
     np.empty((0, 0, 0, 0), np.uint16),
-    np.empty((0, 0, 0, 0), np.uint16),
-    1.0,
-)
-"""Routers, their bias, A, B and scaling; see `kernel.token.adapted`"""
-_NONE_FOR_MANY = (
-    *_NO_EXPERTS[:2],
-    np.empty((0, 0, 0, 0), np.uint16),
     np.empty((0, 0, 0), np.uint16),
     1.0,
 )
-"""See `kernel.panels.Adapter`"""
-
-
-class Input:
-    """What linears read, [1, I]: float32 for adapters, bfloat16 for packed products."""
-
-    def __init__(self, floats: Tensor, halves: Tensor) -> None:
-        self.floats, self.halves = floats, halves
-        self.at, self.halves_at = floats.data_ptr(), halves.data_ptr()
-
-    @classmethod
-    def room(cls, size: int) -> Input:
-        return cls(torch.empty(1, size), torch.empty(1, size, dtype=torch.bfloat16))
+"""See `kernel.layers.Adapter`"""
 
 
 class Linears:
     """Linears that read the same input: the base's packed product, and what their adapters add."""
 
     def __init__(self, site: Site, packed: Packed) -> None:
-        self.width, size = site.linears[0].in_features, sum(linear.out_features for linear in site.linears)
-        levels = packed.levels
-        self._words = levels.words if isinstance(levels, CompiledLevels) else _NO_WORDS
-        self._halves = levels.halves if isinstance(levels, TorchLevels) else None
-        self._bias = np.zeros(size, np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
-        no_lora = np.empty((0, self.width), np.uint16), np.empty((0, size), np.uint16), np.zeros(1, np.int64)
-        self._lora = site.lora.arrays if site.lora else no_lora
-        a, b, _ = self._lora
-        self._no_lora = a[:0], b[:0], no_lora[2]  # of the same types, so that nothing is compiled for an edit
-        self.routers, *self.sizes = site.experts.sizes if site.experts else (0, 0, 0)
-        self._experts = site.experts.arrays if site.experts else _NO_EXPERTS
-        self._all = _for_many(site)
-        self._none = *(part[:0] for part in self._all[:-1]), self._all[-1]
-        self._unedited = unedited(self.routers, self.sizes[0])
-        self._packed_bytes = packed.nbytes
-        self._first = np.cumsum([0, *(linear.out_features for linear in site.linears)])
+        first = np.cumsum([0, *(linear.out_features for linear in site.linears)])
+        self.routers, experts, _ = site.experts.sizes if site.experts else (0, 0, 0)
+        self.unedited = unedited(self.routers, experts)
+        start = np.zeros(first[-1], np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
+        self.arrays = packed.levels.words, first, start, _adapter(site)
+        """As `kernel.layers.Linears`"""
+        lora = site.lora.arrays[:2] if site.lora else ()
+        self.nbytes = packed.nbytes + sum(one.nbytes for one in (*lora, *filter(None, [site.experts])))
+        """What one token reads"""
 
     @property
-    def _parts(self) -> int:
-        """torch shares its own products between threads; what is left to do besides is not worth waking one."""
-        return threads() if self._words.size >= WORTH else 1
-
-    @property
-    def nbytes(self) -> int:
-        """What one token reads: of experts those that are picked."""
-        router, bias, a, b, _ = self._experts
-        experts = (a.nbytes + b.nbytes) * self.sizes[1] // self.sizes[0] if self.routers else 0
-        return self._packed_bytes + sum(one.nbytes for one in self._lora[:2]) + router.nbytes + bias.nbytes + experts
-
-    def __call__(
-        self, x: Input, y_at: int, onto: bool, lora: bool, masks: Any = None, rows: NDArray[np.float32] = _NO_ROWS
-    ) -> None:
-        """x -> y [P*O] at its address, or added `onto` what is there; rows [P, E+2K] take what routers decide."""
-        base = self._halves and self._halves(x.halves)  # [1, P*O]
-        adapter = self._lora if lora else self._no_lora
-        edit = self._unedited if masks is None else masks
-        adapted(
-            x.at,
-            self._words,
-            0 if base is None else base.data_ptr(),
-            y_at,
-            onto,
-            self._bias,
-            adapter,
-            self._experts,
-            edit,
-            rows,
-            self._parts,
-        )
+    def parts(self) -> int:
+        """How many threads it is worth."""
+        return threads() if self.arrays[0].size >= WORTH else 1
 
     def many(
         self,
@@ -127,21 +71,11 @@ class Linears:
 
         rows [N, P, E+2K] take what routers decide.
         """
-        y = torch.empty(len(x), self._first[1] if gates else self._bias.size) if onto is None else onto
-        all_adapted(
-            x.numpy(),
-            _NO_NORM if norm is None else norm_arrays(norm),
-            self._words,
-            y.data_ptr(),
-            self._first,
-            self._bias,
-            self._all if lora or self.routers else self._none,
-            self._unedited if masks is None else masks,
-            rows,
-            gates,
-            onto is not None,
-            self._parts,
-        )
+        first = self.arrays[1]
+        y = torch.empty(len(x), first[1] if gates else first[-1]) if onto is None else onto
+        how = _NO_NORM if norm is None else norm_arrays(norm), self.arrays, lora
+        edit = self.unedited if masks is None else masks
+        all_adapted(x.numpy(), *how, edit, rows, gates, y.numpy().reshape(-1), onto is not None, self.parts)
         return y
 
 
@@ -178,7 +112,7 @@ class CompiledExperts(Experts):
 
 
 class CompiledSite(Site):
-    """The same as `Site`, to whose way it keeps where no `Picks` are given, and where torch's kernel multiplies."""
+    """The same as `Site`, to whose way it keeps where no `Picks` are given."""
 
     @cached_property
     def compiled(self) -> Linears | None:
@@ -214,20 +148,20 @@ class CompiledSite(Site):
 
     def _taking(self, x: Tensor, seen: Any) -> Linears | None:
         """What takes x [N, I], if compiled code does: where products are made in bfloat16, but few tokens."""
-        if not isinstance(seen, Picks) or not self._pack or fastest() is not CompiledLevels:
+        if not isinstance(seen, Picks) or not self._pack:
             return None
-        return self.compiled if self._dtype == torch.float32 or len(x) <= CompiledLevels.few else None
+        return self.compiled if self._dtype == torch.float32 or len(x) <= Levels.few else None
 
     def _read(self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, **how: Any) -> Tensor:
         edit = None if masks is None else masks_array(masks)
         return linears.many(x.float().contiguous(), lora, edit, seen.next(linears.routers), **how)
 
 
-def _for_many(site: Site) -> Any:
-    """Its adapters, as `kernel.panels.Adapter`."""
+def _adapter(site: Site) -> Any:
+    """As `kernel.layers.Adapter`."""
     if site.experts is not None:
         return experts_for_many(site.experts)
-    return _NONE_FOR_MANY if site.lora is None else lora_for_many(site.lora)
+    return _NO_ADAPTER if site.lora is None else lora_for_many(site.lora)
 
 
 def norm_arrays(norm: Any) -> tuple[NDArray[np.float32], float]:

@@ -24,17 +24,18 @@ class Picks:
         next."""
         _, self._experts, self._top_k = sizes[0] if sizes else (0, 0, 0)
         routers = sum(count for count, *_ in sizes)
-        self._rows = empty((tokens, routers, self._experts + 2 * self._top_k))
+        self.rows = empty((tokens, routers, self._experts + 2 * self._top_k))
+        """[N, L*P, E+2K]"""
         self._at = 0
 
     def next(self, routers: int) -> Any:
         """Where the next ones write, [N, P, E+2K]."""
         self._at += routers
-        return self._rows[:, self._at - routers : self._at]
+        return self.rows[:, self._at - routers : self._at]
 
     def all(self) -> list[Picked]:
         """[N, L*P, ...]; empty without routers."""
-        e, k, rows = self._experts, self._top_k, self._rows
+        e, k, rows = self._experts, self._top_k, self.rows
         parts = rows[..., :e], rows[..., e : e + k], rows[..., e + k :]
         return [Picked(*map(torch.as_tensor, parts))] if rows.shape[1] else []
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molora.fast.levels import BLOCK, Levels, grid_of, levels_of
+from molora.fast.levels import BLOCK, Levels, grid_of
 
 
 class Packed(NamedTuple):
@@ -71,12 +71,8 @@ def seems_packable(linear: nn.Linear) -> bool:
 
 
 def packable(weight: Tensor) -> bool:
-    """What the 4-bit kernels take on a CPU, where they pay.
-
-    They were measured with AVX2 and AVX-512. Microsoft's compiler builds torch's without vector instructions, and on an
-    x86 CPU with neither it has none (ATen/native/cpu/int4mm_kernel.cpp): there a token takes six times as long as in
-    float32.
-    """
+    """What compiled code takes on a CPU, where it was measured: with AVX2 and AVX-512, and not on Windows, where it has
+    but one thread."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return False
     rows, columns = weight.shape
@@ -112,7 +108,7 @@ def _packed(linears: Sequence[nn.Linear]) -> Product | None:
     """None if the weights of any block take more than 16 evenly spaced values."""
     if not all(is_plain(linear) and packable(linear.weight) for linear in linears):
         return None
-    levels = levels_of([linear.weight.detach() for linear in linears])
+    levels = Levels.of([linear.weight.detach() for linear in linears])
     if levels is None:
         return None
     packed = Packed(levels, biases_of(linears))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from molora.edits import Masks
 from molora.fast.adapter import Experts, Picked, PlainLora
-from molora.fast.levels import fastest
+from molora.fast.levels import Levels
 from molora.fast.product import Product, bias_of, biases_of, is_plain, product
 from molora.layers import MoloraLinear
 
@@ -99,7 +99,7 @@ class Site:
 
     def _few(self, tokens: int) -> bool:
         """Whether so many are read as a single one is."""
-        return self._pack and tokens <= fastest().few and self.base.packed is not None
+        return self._pack and tokens <= Levels.few and self.base.packed is not None
 
     def _parts(self, read: Tensor) -> list[Tensor]:
         if not self._plain:

@@ -135,8 +135,12 @@ class Step:
             layer.out.add_many(x, found, None, plan.attention, seen)
             inner = layer.gate_up.gated(x, masks[0], plan.mlp, seen, layer.mlp_norm)
             layer.down.add_many(x, inner, masks[1], plan.mlp, seen)
+        return self._last(x, kept), self._picked(seen)
+
+    def _last(self, x: Tensor, kept: int | Tensor) -> Tensor:
+        """Logits [R, V] after the `kept` ones of x [N, I]."""
         last = normed(self._norm, x[kept] if isinstance(kept, Tensor) else x[-kept:])  # [R, I]
-        return F.linear(last, self._lm_head.weight, bias_of(self._lm_head)), self._picked(seen)
+        return F.linear(last, self._lm_head.weight, bias_of(self._lm_head))
 
     def _seen(self, tokens: int) -> Any:
         """What takes the picks of the routers for so many tokens."""

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from molora.fast.gpu import fused_step
-from molora.fast.levels import CompiledLevels, fastest, multiplies_bfloat16
+from molora.fast.levels import multiplies_bfloat16
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
 from molora.layers import MoloraLinear, Router
@@ -59,7 +59,7 @@ def packs(model: Any) -> bool:
 def packs_prompts(model: Any) -> bool:
     """Whether many tokens at once are, too."""
     packed = packs(model)
-    return packed and fastest() is CompiledLevels and _prompt_dtype(model, packed) == torch.float32
+    return packed and _prompt_dtype(model, packed) == torch.float32
 
 
 def prompt_dtype(model: Any) -> torch.dtype:

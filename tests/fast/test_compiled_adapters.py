@@ -17,7 +17,8 @@ from molora.fast import kernel
 from molora.fast import linears as module
 from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.kernel.lanes import LANES
-from molora.fast.levels import CompiledLevels
+from molora.fast.layout import experts_for_many, lora_for_many
+from molora.fast.levels import Levels
 from molora.fast.linears import CompiledExperts, CompiledSite
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
@@ -63,38 +64,28 @@ def some_masks(count: int) -> Masks:
     return Masks(offset, kept, shift, torch.tensor([[1.0]] * (count - 1) + [[0.0]]))
 
 
-NO_WORDS = np.empty((0, 0), np.int32)
-NO_EXPERTS = (
-    np.empty((0, 0, 0), np.uint16),
-    np.empty((0, 0), np.float32),
-    *[np.empty((0, 0, 0, 0), np.uint16)] * 2,
-    1.0,
-)
-
-
 def adapted(
     x: Tensor,
-    base: Tensor,
     y: Tensor,
     *,
     onto: bool,
     experts: Any = None,
     lora: Any = None,
+    on: bool = True,
     masks: Masks | None = None,
-    words: Any = NO_WORDS,
+    words: Any = None,
     parts: int = 1,
 ) -> Any:
-    """What the compiled function makes of it: y, and the routers' rows [P, E+2K]."""
+    """What the compiled function makes of it: y, and the routers' rows [P, E+2K]. Without words the base adds nothing
+    but its bias, 0, 1 and so on."""
     p, e, k = experts.sizes if experts else (0, 0, 0)
-    none = np.empty((0, x.shape[1]), np.uint16), np.empty((0, y.shape[1]), np.uint16), np.zeros(1, np.int64)
-    given = lora.arrays if lora else none
     masks = masks or Masks(torch.zeros(p, e), torch.ones(p, e, dtype=torch.bool), torch.zeros(p, e))
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
-    bias = np.arange(y.shape[1], dtype=np.float32)
-    rows = np.empty((p, e + 2 * k), np.float32)
-    arrays = experts.arrays if experts else NO_EXPERTS
-    places = x.data_ptr(), words, base.data_ptr(), y.data_ptr()
-    kernel.adapted(*places, onto, bias, given, arrays, array, rows, parts)
+    rows, width = np.empty((p, e + 2 * k), np.float32), y.shape[1]
+    words = np.empty((width // LANES, 0), np.int32) if words is None else words
+    adapter = experts_for_many(experts) if experts else lora_for_many(lora)
+    given = words, np.arange(0, width + 1, O), np.arange(width, dtype=np.float32), adapter
+    kernel.adapted(x[0].numpy(), given, on, array, rows, y[0].numpy(), onto, parts)
     return y, rows
 
 
@@ -106,9 +97,9 @@ def adapted(
 def test_experts_agree_with_torch(count: int, rank: int, top_k: int, edited: bool, coarse: bool, parts: int) -> None:
     experts = Experts(linears(count, rank, top_k, coarse=coarse))
     masks = some_masks(count) if edited else None
-    x, base, y = torch.randn(1, I), torch.randn(1, count * O).bfloat16(), torch.randn(1, count * O)
-    expected, picked = experts.add(x, y + base + torch.arange(count * O), masks)
-    given, rows = adapted(x, base, y, onto=True, experts=experts, masks=masks, parts=parts)
+    x, y = torch.randn(1, I), torch.randn(1, count * O)
+    expected, picked = experts.add(x, y + torch.arange(count * O), masks)
+    given, rows = adapted(x, y, onto=True, experts=experts, masks=masks, parts=parts)
     assert_equal(given, expected)
     logits, ids, weights = np.split(rows, [E, E + top_k], axis=1)
     assert_equal(logits, picked.logits)
@@ -185,13 +176,13 @@ def test_gate_and_up_of_many_tokens_agree_with_torch(tokens: int, dtype: torch.d
 
 
 @pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("on", [False, True])
 @torch.inference_mode()
-def test_plain_lora_agrees_with_torch(coarse: bool) -> None:
+def test_plain_lora_agrees_with_torch(coarse: bool, on: bool) -> None:
     lora = PlainLora(linears(3, 2, experts=1, coarse=coarse))
-    x, base = torch.randn(1, I), torch.randn(1, 3 * O).bfloat16()
-    expected = lora.add(x, base + torch.arange(3.0 * O))
-    given, _ = adapted(x, base, torch.full((1, 3 * O), torch.nan), onto=False, lora=lora)
-    assert_equal(given, expected)
+    x, base = torch.randn(1, I), torch.arange(3.0 * O)[None]
+    given, _ = adapted(x, torch.full((1, 3 * O), torch.nan), onto=False, lora=lora, on=on)
+    assert_equal(given, lora.add(x, base) if on else base)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -201,13 +192,12 @@ def test_plain_lora_agrees_with_torch(coarse: bool) -> None:
 def test_the_base_is_multiplied_on_the_way(plain: bool, onto: bool, parts: int) -> None:
     wrapped = linears(2, 4, experts=1 if plain else E, size=64)
     grid = torch.randint(0, 16, (2 * O, 2, 32)).float(), torch.rand(2 * O, 2), torch.randn(2 * O, 2)
-    levels = CompiledLevels.pack(*grid)
+    levels = Levels.pack(*grid)
     x, y = torch.randn(1, 64), torch.randn(1, 2 * O)
     base = (y if onto else 0) + levels.multiply(x) + torch.arange(2.0 * O)
     adapters: Any = {"lora": PlainLora(wrapped)} if plain else {"experts": Experts(wrapped)}
     expected = adapters["lora"].add(x, base) if plain else adapters["experts"].add(x, base, None)[0]
-    none = torch.empty(0, dtype=torch.bfloat16)
-    given, _ = adapted(x, none, y, onto=onto, words=levels.words, parts=parts, **adapters)
+    given, _ = adapted(x, y, onto=onto, words=levels.words, parts=parts, **adapters)
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -240,7 +230,6 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
     site, x = CompiledSite(given, True, FLOAT, CompiledExperts, apart=True), torch.randn(tokens, 64)
     assert site.compiled is not None
     assert site.base.packed is not None
-    assert isinstance(site.base.packed.levels, CompiledLevels)
     parts = [linear.base_layer(x) for linear in made]  # in float32
     sizes = [site.experts.sizes] if site.experts else []
     picked: list[Picked] = []
@@ -284,7 +273,7 @@ def test_a_norm_before_the_linears_agrees_with_torch(tokens: int, monkeypatch: p
 @torch.inference_mode()
 def test_where_products_are_made_in_bfloat16_few_tokens_alone_go_through_4_bits(over: int) -> None:
     made: Any = packable(2, O, rank=4, top_k=2, experts=E)
-    x = torch.randn(CompiledLevels.few + over, 64)
+    x = torch.randn(Levels.few + over, 64)
     sites = [CompiledSite(made, True, dtype, CompiledExperts, apart=True) for dtype in (FLOAT, torch.bfloat16)]
     whole, narrow = (torch.cat(site.many(x, None, True, picks([(2, E, 2)], len(x))), dim=-1) for site in sites)
     assert narrow.dtype == torch.bfloat16
@@ -297,7 +286,7 @@ def test_where_products_are_made_in_bfloat16_few_tokens_alone_go_through_4_bits(
 @torch.inference_mode()
 def test_results_are_added_to_whatever_is_there(apart: bool, dtype: torch.dtype) -> None:
     made: Any = packable(1, O, rank=4, top_k=2, experts=E)
-    site, x = CompiledSite(made, True, dtype, CompiledExperts, apart=True), torch.randn(CompiledLevels.few, 64)
+    site, x = CompiledSite(made, True, dtype, CompiledExperts, apart=True), torch.randn(Levels.few, 64)
     room = torch.full((len(x), 2 * O), 3.0, dtype=dtype)
     y = room[:, :O] if apart else room[:, :O].contiguous()
     site.add_many(y, x, None, True, picks([(1, E, 2)], len(x)))
@@ -312,11 +301,11 @@ def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
     width = groups * LANES
     levels, scales, centres = torch.randint(0, 16, (width, 2, 32)), torch.rand(width, 2), torch.randn(width, 2)
     x, y, first = torch.randn(6, 64), torch.full((7, width), torch.nan), np.array([0, width])
-    words = CompiledLevels.pack(levels.float(), scales, centres).words
+    words = Levels.pack(levels.float(), scales, centres).words
     rows = np.empty((6, 0, 0), np.float32)
     bias, masks = np.ones(width, np.float32), np.empty((0, 4, 0), np.float32)
-    given = x.numpy(), module._NO_NORM, words, y.data_ptr(), first, bias
-    kernel.all_adapted(*given, module._NONE_FOR_MANY, masks, rows, False, False, 1)
+    given = x.numpy(), module._NO_NORM, (words, first, bias, module._NO_ADAPTER)
+    kernel.all_adapted(*given, True, masks, rows, False, y.flatten().numpy(), False, 1)
     weight = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
     torch.testing.assert_close(y[:6], x @ weight.flatten(1).T + 1, rtol=1e-3, atol=1e-2)
     assert y[6].isnan().all(), "nothing else is written"
@@ -327,11 +316,11 @@ def test_rows_that_fill_no_panel_are_multiplied_too(groups: int) -> None:
 @torch.inference_mode()
 def test_the_largest_sums_of_a_block_are_exact(level: int, sign: int) -> None:
     scales, centres = torch.full((LANES, 2), 0.5), torch.zeros(LANES, 2)
-    words = CompiledLevels.pack(torch.full((LANES, 2, 32), float(level)), scales, centres).words
+    words = Levels.pack(torch.full((LANES, 2, 32), float(level)), scales, centres).words
     x, y, first = torch.full((7, 64), 3.0 * sign), torch.empty(7, LANES), np.array([0, LANES])
-    given = x.numpy(), module._NO_NORM, words, y.data_ptr(), first, np.zeros(LANES, np.float32)
+    given = x.numpy(), module._NO_NORM, (words, first, np.zeros(LANES, np.float32), module._NO_ADAPTER)
     rows, masks = np.empty((7, 0, 0), np.float32), np.empty((0, 4, 0), np.float32)
-    kernel.all_adapted(*given, module._NONE_FOR_MANY, masks, rows, False, False, 1)
+    kernel.all_adapted(*given, True, masks, rows, False, y.flatten().numpy(), False, 1)
     torch.testing.assert_close(y, torch.full_like(y, sign * 3 * 64 * (level - 8) / 2), rtol=1e-6, atol=0)
 
 
@@ -342,7 +331,6 @@ def test_an_expert_without_weight_adds_nothing_even_where_it_overflows() -> None
     masks = Masks(
         torch.tensor([[0, torch.inf, 0, 0, 0]]), torch.tensor([[True, False, True, True, True]]), torch.zeros(1, E)
     )
-    base = torch.zeros(1, O).bfloat16()
-    y, rows = adapted(torch.ones(1, I), base, torch.zeros(1, O), onto=True, experts=Experts(wrapped), masks=masks)
+    y, rows = adapted(torch.ones(1, I), torch.zeros(1, O), onto=True, experts=Experts(wrapped), masks=masks)
     assert -1 in rows[0, E : E + 2]
     assert y.isfinite().all()

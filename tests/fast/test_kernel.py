@@ -21,20 +21,6 @@ def assert_equal(given: Any, expected: Any) -> None:
     torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_norm_and_gate_agree_with_torch() -> None:
-    x, weight = 3 * torch.randn(1, 64), torch.randn(64)
-    y, halves = torch.empty(1, 64), torch.empty(1, 64, dtype=torch.bfloat16)
-    kernel.normed(x.data_ptr(), weight.numpy(), 1e-3, y.data_ptr(), halves.data_ptr())
-    assert_equal(y, F.rms_norm(x, (64,), weight, 1e-3))
-    assert torch.equal(halves, y.bfloat16()), "rounded as torch does"
-
-    x[0, :3] = torch.tensor([-200.0, 0.0, 200.0])
-    y, halves = torch.empty(1, 32), torch.empty(1, 32, dtype=torch.bfloat16)
-    kernel.gated(x.data_ptr(), 32, y.data_ptr(), halves.data_ptr())
-    assert_equal(y, F.silu(x[:, :32]) * x[:, 32:])
-    assert torch.equal(halves, y.bfloat16())
-
-
 @pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize("tokens", [5, 7, 300])
 @pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 16), (9, 3, 64), (3, 1, 80)])
@@ -43,11 +29,9 @@ def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens:
     kept[:, :, tokens:] = torch.nan  # room that is not filled
     keys, values = kept[:, :, :tokens]
     expected = F.scaled_dot_product_attention(query[:, None], keys, values, scale=0.4, enable_gqa=True)[:, 0]
-    y, halves = torch.empty(heads, size), torch.empty(heads, size, dtype=torch.bfloat16)
-    places = keys.data_ptr(), values.data_ptr(), (groups, 310, tokens), y.data_ptr(), halves.data_ptr()
-    kernel.attended(query.numpy(), 0.4, *places, parts)
+    y = torch.empty(heads, size)
+    kernel.attended(query.numpy(), 0.4, keys.data_ptr(), values.data_ptr(), (groups, 310, tokens), y.numpy(), parts)
     assert_equal(y, expected)
-    assert torch.equal(halves, y.bfloat16())
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
@@ -100,9 +84,8 @@ def test_the_exponential_is_as_exact_as_it_says(bound: float, error: float) -> N
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     keys = F.pad(torch.tensor([[[1e4], [-1e4], [1e4], [9.9e3]]]), (0, 15)).contiguous()
     values = torch.tensor([[[1.0], [5.0], [3.0], [7.0]]]).expand(-1, -1, 16).contiguous()
-    y, halves = torch.empty(1, 16), torch.empty(1, 16, dtype=torch.bfloat16)
-    query = np.ones((1, 16), np.float32)
-    kernel.attended(query, 1.0, keys.data_ptr(), values.data_ptr(), (1, 4, 4), y.data_ptr(), halves.data_ptr(), 2)
+    y, query = torch.empty(1, 16), np.ones((1, 16), np.float32)
+    kernel.attended(query, 1.0, keys.data_ptr(), values.data_ptr(), (1, 4, 4), y.numpy(), 2)
     assert y.tolist() == [[2] * 16]
 
 

@@ -106,9 +106,8 @@ def test_people_are_told_of_the_four_bits(monkeypatch: pytest.MonkeyPatch) -> No
     info = engine_info(model, grid=grid_of(model), **given)
     assert info.precision == "4 bits", "throughout, in compiled code"
     for instructions, said in (
-        ([], "float32, decode in 4 bits"),
-        (["avx512_vnni"], "4 bits"),
-        (["avx512_vnni", "avx512_bf16"], "bfloat16, decode in 4 bits"),
+        ([], "4 bits"),
+        (["avx512_bf16"], "bfloat16, decode in 4 bits"),
     ):
         as_cpu(monkeypatch, "AVX512", *instructions)
         info = engine_info(model, grid=grid_of(model), **given)
@@ -140,7 +139,9 @@ def test_a_prompt_is_read_in_bfloat16_where_the_cpu_has_it(native: bool, monkeyp
         with reading.recording():
             reading.read(range(40, 80), [""] * 40, [PROMPT] * 40)
         routed.append(reading.trace({}).router_logits)
-    assert np.allclose(routed[1], routed[0], rtol=1e-3, atol=1e-3) is not native
+    assert fast.prompt_dtype(model) == (torch.bfloat16 if native else torch.float32)
+    assert fast.packs_prompts(model) is not native
+    assert not np.allclose(routed[1], routed[0], rtol=1e-3, atol=1e-3)
     assert np.median(np.abs(routed[1] - routed[0])) < 0.01 * routed[0].std(), "but where it turned a pick"
 
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molora.fast.adapter import Experts
-from molora.fast.levels import fastest
+from molora.fast.levels import Levels
 from molora.fast.site import Site
-from tests.fast_models import as_cpu, make_model, packable_model
+from tests.fast_models import make_model, packable_model
 
 FLOAT, HALF = torch.float32, torch.bfloat16
 
@@ -31,15 +31,11 @@ def inputs(tokens: int) -> Tensor:
     return torch.randn(tokens, 64, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
 @pytest.mark.parametrize("dtype", [FLOAT, HALF])
 @torch.inference_mode()
-def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(
-    dtype: torch.dtype, capability: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_cpu(monkeypatch, capability)
+def test_a_few_tokens_are_read_in_4_bits_as_one_is_and_more_in_the_dtype_of_prompts(dtype: torch.dtype) -> None:
     linears = gate_up(packable_model(wrapped=False))
-    most = fastest().few
+    most = Levels.few
     site, x = Site(linears, True, dtype, Experts, apart=True), inputs(most + 1)
     few, many = (torch.cat(site.many(x[:count], None, True, []), dim=-1) for count in (most, most + 1))
     alone = torch.cat([site.base.multiply(one[None]) for one in x[:most]]).to(dtype)
@@ -62,7 +58,7 @@ def test_plain_lora_is_added_or_merged_or_left_out(tokens: int, lora: bool, dtyp
     expected = torch.cat([linear(x[None])[0] for linear in qkv(model)], dim=-1)
     for each in found:
         assert each.dtype == dtype
-        if dtype == FLOAT and tokens > fastest().few:
+        if dtype == FLOAT and tokens > Levels.few:
             torch.testing.assert_close(each, expected, rtol=1e-5, atol=1e-5)
         else:  # of bfloat16's rounding, once for what is read and once for what is given, the most that is summed
             assert (each - expected).abs().max() < 2 * 2**-8 * expected.abs().max()

@@ -13,12 +13,14 @@ heads, G key heads, D size of a head, T tokens to attend to. I, O and D are mult
 
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
+from molora.fast.kernel.layers import listed
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
 from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
+from molora.fast.kernel.passes import read_many, read_one
 from molora.fast.kernel.prompt import mixed
-from molora.fast.kernel.token import adapted, all_normed, gated, normed, turned
+from molora.fast.kernel.token import adapted, all_normed
 from molora.fast.kernel.turning import all_turned
 
 __all__ = [
@@ -30,10 +32,10 @@ __all__ = [
     "attended",
     "attended_by_many",
     "best",
-    "gated",
+    "listed",
     "mixed",
     "multiplied",
-    "normed",
     "packed",
-    "turned",
+    "read_many",
+    "read_one",
 ]

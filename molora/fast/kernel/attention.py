@@ -7,7 +7,7 @@ from numba import prange
 
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import Floats
-from molora.fast.kernel.numbers import exp, float_array, half, half_array
+from molora.fast.kernel.numbers import exp, float_array
 from molora.fast.kernel.products import add_both, add_rows, product, products
 
 _CHUNK = 64
@@ -74,15 +74,13 @@ def attended(
     keys_at: int,
     values_at: int,
     shape: tuple[int, int, int],
-    y_at: int,
-    halves_at: int,
+    y: Floats,
     parts: int,
 ) -> None:
     """Attention of one token, queries [H, D], to the first T of the tokens that keys and values [G, room, D] have room
-    for: y [H, D] in float32 and in bfloat16. `shape`: G, room and T. Each part of the work sees some of the tokens."""
+    for: y [H, D]. `shape`: G, room and T. Each part of the work sees some of the tokens."""
     (heads, size), (groups, room, total), each = query.shape, shape, query.shape[0] // shape[0]
     keys, values = float_array(keys_at, (groups, room, size)), float_array(values_at, (groups, room, size))
-    y, halves = float_array(y_at, (heads, size)), half_array(halves_at, (heads, size))
     found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)
     for job in prange(parts * groups):
         part, g = job // groups, job % groups
@@ -92,5 +90,3 @@ def attended(
         _weighted(weights, values[g, first:last], found[part, own])
     for head in range(heads):
         _joined(found[:, head], sums[:, :, head], y[head])
-        for d in range(size):
-            halves[head, d] = half(y[head, d])

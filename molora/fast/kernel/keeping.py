@@ -27,26 +27,43 @@ def _stamp() -> str:
 _STAMP = _stamp()
 
 
-def kept(function: Callable[..., Any], *, parallel: bool = False) -> Callable[..., Any]:
-    """Compiled, and kept on disk for the next start; only for this one where no folder can be written to."""
+class Shared:
+    """Compiled twice: for one thread, and for several, where the last argument says that its work has so many parts.
+    Where compiled code calls one, it is one itself, and calls that for as many threads."""
+
+    def __init__(self, function: Callable[..., Any], *, loops: bool) -> None:
+        """`loops`: whether it has loops of its own that threads share, or only calls what has."""
+        self.alone, self.together = kept(function), kept(function, together=True, parallel=loops)
+
+    def __call__(self, *args: Any) -> None:
+        if args[-1] == 1:
+            self.alone(*args)
+        else:
+            set_num_threads(min(args[-1], config.NUMBA_NUM_THREADS))
+            self.together(*args)
+
+
+def shared(function: Callable[..., Any]) -> Any:
+    """One whose loops threads share."""
+    return Shared(function, loops=True)
+
+
+def sharing(function: Callable[..., Any]) -> Any:
+    """One that calls such."""
+    return Shared(function, loops=False)
+
+
+def kept(function: Callable[..., Any], *, together: bool = False, parallel: bool = False) -> Callable[..., Any]:
+    """Compiled, and kept on disk for the next start; only for this one where no folder can be written to. `together`:
+    what it calls is for several threads."""
     how = partial(njit, fastmath=set(REORDERS), nogil=True, parallel=parallel)
-    own = FunctionType(function.__code__, function.__globals__)
-    own.__qualname__ = f"{function.__qualname__}_{'together_' * parallel}{_STAMP}"  # numba keeps it by this name
+    known = {
+        name: (value.together if together else value.alone) if isinstance(value, Shared) else value
+        for name, value in function.__globals__.items()
+    }
+    own = FunctionType(function.__code__, known)
+    own.__qualname__ = f"{function.__qualname__}_{'together_' * together}{_STAMP}"  # numba keeps it by this name
     try:
         return how(cache=True)(own)
     except RuntimeError:
         return how()(own)
-
-
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled twice: for one thread, and for several, where the last argument says that its work has so many parts."""
-    alone, together = kept(function), kept(function, parallel=True)
-
-    def call(*args: Any) -> None:
-        if args[-1] == 1:
-            alone(*args)
-        else:
-            set_num_threads(min(args[-1], config.NUMBA_NUM_THREADS))
-            together(*args)
-
-    return call

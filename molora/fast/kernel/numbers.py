@@ -43,11 +43,6 @@ def float_array(address: int, shape: Any) -> Any:
 
 
 @inner
-def half_array(address: int, shape: Any) -> Any:
-    return carray(pointer(address), shape, np.uint16)
-
-
-@inner
 def narrow_array(address: int, shape: Any, like: Any) -> Any:
     return carray(pointer(address), shape, like.dtype)
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from molora.fast.kernel.instructions import Kind, in_all
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
+from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
-from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
 from molora.fast.kernel.prompt import by_expert, go_into, route
 from molora.fast.kernel.ranks import down_room, go_down, laid_down, room
@@ -39,9 +39,6 @@ from molora.fast.kernel.several import (
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
 from molora.fast.kernel.token import norm_row
 
-Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
-"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], B by panels
-[panels, E*R, `WIDTH`], see `layout`, and the scaling"""
 _APART = 256
 """Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
 another core's cache"""
@@ -211,38 +208,37 @@ def _share(
 @shared
 def all_adapted(
     x: Floats,
-    norm: tuple[Floats, float],
-    words: NDArray[np.int32],
-    y_at: int,
-    first: NDArray[np.int64],
-    bias: Floats,
-    adapter: Adapter,
+    norm: Norm,
+    linears: Linears,
+    lora: bool,
     masks: Floats,
     rows: Floats,
     gates: bool,
+    y: Floats,
     onto: bool,
     parts: int,
 ) -> None:
-    """Many tokens through linears that read x [N, I], or its RMSNorm by a weight [I] and an epsilon where that is not
-    empty: the base's product and what their adapters add to it.
+    """Many tokens through linears that read x [N, I], or what a norm makes of it: the base's product and what their
+    adapters add to it, plain LoRA only where it is on.
 
-    Goes to y [N, P*O] at an address, or `onto` what is there, or where it `gates` silu of the first one's times the
-    second's to y [N, O]. first [P+1]: where each linear's results begin in a row. words as in `levels.multiplied`;
-    bias, masks, and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens, and
-    makes their results, or where they are few some of all results.
+    Goes to y [N * P*O], or is added `onto` it, or where it `gates` silu of the first one's times the second's to y
+    [N * O]. masks and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens,
+    and makes their results, or where they are few some of all results.
     """
-    (router, _, a, up, _), tokens, linears = adapter, len(x), len(first) - 1
+    words, first, bias, adapter = linears
+    (router, _, a, up, _), tokens, sites = adapter, len(x), len(first) - 1
+    if not (lora or len(router)):
+        a, up = a[:0], up[:0]
     blocks, routed, count, top_k, rank = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0
     if len(a):
         count, rank, top_k = a.shape[1], a.shape[2], (rows.shape[2] - a.shape[1]) // 2 if routed else 1
     ends, apart = chunks_of(tokens, parts), tokens >= _APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
-    steps, h = np.empty((tokens, blocks), np.float32), np.empty((linears, tokens * top_k, rank), np.float32)
+    steps, h = np.empty((tokens, blocks), np.float32), np.empty((sites, tokens * top_k, rank), np.float32)
     own = np.empty((tokens if len(norm[0]) else 0, x.shape[1]), np.float32)
-    order = np.empty((linears, 2, tokens * top_k), np.int64)  # slots by expert, and the token of each
-    starts = np.zeros((len(ends) - 1, linears, count + 1), np.int64)  # where in each chunk an expert's begin
+    order = np.empty((sites, 2, tokens * top_k), np.int64)  # slots by expert, and the token of each
+    starts = np.zeros((len(ends) - 1, sites, count + 1), np.int64)  # where in each chunk an expert's begin
     read, low = (whole, steps, sums), (h, order, starts)
-    y = float_array(y_at, (tokens * (first[1] if gates else first[-1]),))
     for part in prange(parts):
         for chunk in range(len(ends) - 1):
             if holder(chunk, parts) != part:

@@ -1,0 +1,48 @@
+"""What a model is made of, as compiled code takes it.
+
+Axes: see `kernel`; B rows of a weight of 4 bits side by side, `LANES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import typed
+from numpy.typing import NDArray
+
+from molora.fast.kernel.keeping import kept
+from molora.fast.kernel.lanes import Floats, Narrow
+
+Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
+"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], B by panels
+[panels, E*R, `WIDTH`], see `layout`, and the scaling"""
+
+Linears = tuple[NDArray[np.int32], NDArray[np.int64], Floats, Adapter]
+"""Of those that read one input: words as in `levels.multiplied`, where each one's results begin in a row [P+1], their
+bias [P*O] and their adapter"""
+
+Norm = tuple[Floats, float]
+"""RMSNorm's weight [I], empty for none, and epsilon"""
+
+Layer = tuple[Norm, Linears, Linears, Norm, Linears, Linears]
+"""A norm, queries with keys and values, and what takes back what heads find; a norm, gate with up, and down"""
+
+
+@kept
+def _listed(layer: Layer) -> Any:
+    return typed.List([layer])
+
+
+@kept
+def _append(layers: Any, layer: Layer) -> None:
+    layers.append(layer)
+
+
+def listed(layers: list[Layer]) -> Any:
+    """All layers of a model, whose arrays must be of the same types: handed over at once, where a tuple's would be
+    taken one by one at each call."""
+    made = _listed(layers[0])
+    for layer in layers[1:]:
+        _append(made, layer)
+    return made
