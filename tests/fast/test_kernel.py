@@ -14,6 +14,9 @@ from molora.fast import kernel
 from molora.fast.adapter import numbers
 from molora.fast.kernel.keeping import kept
 from molora.fast.kernel.numbers import exp
+from molora.fast.kernel.several import WIDTH
+
+NOTHING_HIDDEN = np.empty((0, 0), np.float32)
 
 
 def assert_equal(given: Any, expected: Any) -> None:
@@ -48,7 +51,7 @@ def test_attention_of_many_agrees_with_torch(
     expected = F.scaled_dot_product_attention(query, keys, values, seen, scale=1.0, enable_gqa=True)
     y = torch.full((tokens, heads, size), torch.nan)
     places = keys.data_ptr(), values.data_ptr(), (groups, 350, total)
-    kernel.attended_by_many(query.numpy(), *places, y.numpy(), parts)
+    kernel.attended_by_many(query.numpy(), *places, NOTHING_HIDDEN, y.numpy(), parts)
     assert_equal(y.transpose(0, 1), expected)
 
 
@@ -57,8 +60,24 @@ def test_of_many_none_sees_a_later_one() -> None:
     values = torch.randn(2, 40, 32)
     values[:, 20:] = torch.inf  # times anything but 0 it would show
     y = torch.empty(40, 2, 32)
-    kernel.attended_by_many(query.numpy(), keys.data_ptr(), values.data_ptr(), (2, 40, 40), y.numpy(), 1)
+    kernel.attended_by_many(
+        query.numpy(), keys.data_ptr(), values.data_ptr(), (2, 40, 40), NOTHING_HIDDEN, y.numpy(), 1
+    )
     assert y[:18].isfinite().all(), "but those of the same six as a later one, where 0 times infinity is no number"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_of_many_none_sees_what_is_hidden(parts: int) -> None:
+    query, keys, values = torch.randn(4, 40, 32), torch.randn(2, 70, 32), torch.randn(2, 70, 32)
+    owners = torch.arange(70) % 3
+    seen = (owners[30:, None] == owners).tril(30)  # [40, 70]
+    hidden = torch.zeros(40, -(-70 // WIDTH) * WIDTH)
+    hidden[:, :70].masked_fill_(~seen, -torch.inf)
+    expected = F.scaled_dot_product_attention(query, keys, values, seen, scale=1.0, enable_gqa=True)
+    y = torch.empty(40, 4, 32)
+    places = keys.data_ptr(), values.data_ptr(), (2, 70, 70)
+    kernel.attended_by_many(query.numpy(), *places, hidden.numpy(), y.numpy(), parts)
+    assert_equal(y.transpose(0, 1), expected)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

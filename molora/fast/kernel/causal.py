@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from molora.fast.kernel.keeping import inner, shared
-from molora.fast.kernel.lanes import LANES, Floats
+from molora.fast.kernel.lanes import LANES, Floats, load, store
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.ranks import room
 from molora.fast.kernel.several import TOGETHER, WIDTH, added, divided, held, multiplied, put, some, weigh
@@ -33,8 +33,24 @@ def _side(keys: Floats, tile: Floats) -> None:
 
 
 @inner
+def _hide(hidden: Floats, first: int, last: int, past: int, scores: Floats) -> None:
+    """Of a span of tokens; the last one's scores stand there several times, see `some`."""
+    for row in range(-(-(last - first) // TOGETHER) * TOGETHER):
+        n = min(first + row, len(hidden) - 1)
+        for at in range(0, past + n + 1, LANES):
+            score = load(scores, row * scores.shape[1] + at) + load(hidden, n * hidden.shape[1] + at)
+            store(scores, row * scores.shape[1] + at, score)
+
+
+@inner
 def _score(
-    query: Lines, sides: Lines, span: tuple[int, int], sizes: tuple[int, int, int], scores: Floats, totals: Floats
+    query: Lines,
+    sides: Lines,
+    span: tuple[int, int],
+    sizes: tuple[int, int, int],
+    hidden: Floats,
+    scores: Floats,
+    totals: Floats,
 ) -> None:
     """Of one head, how much a span of tokens attends to those before: scores [M, T or more], to be divided by totals
     [M]. `sides`: its first tile; `sizes`: N, T and D."""
@@ -45,6 +61,8 @@ def _score(
             if at < past + n + TOGETHER:
                 found = multiplied(query, (tiles, start + at * size, WIDTH), size, some(n, count))
                 put(found, (scores, (n - first) * line + at, line, LANES), every)
+    if len(hidden):
+        _hide(hidden, first, last, past, scores)
     for n in range(first, last, TOGETHER):
         read = -(-(past + min(n + TOGETHER, count)) // WIDTH) * WIDTH
         weigh(scores, n - first, read, past + n + 1, length, totals)
@@ -74,12 +92,20 @@ def _look(
 
 @shared
 def attended_by_many(
-    query: Floats, keys_at: int, values_at: int, shape: tuple[int, int, int], y: Floats, parts: int
+    query: Floats,
+    keys_at: int,
+    values_at: int,
+    shape: tuple[int, int, int],
+    hidden: Floats,
+    y: Floats,
+    parts: int,
 ) -> None:
     """Queries [H, N, D] of the last N tokens, with the scale in them, attend to the first T of the tokens that keys and
     values [G, room, D] have room for: y [N, H, D].
 
-    `shape`: G, room and T; D is a multiple of `WIDTH`. Each part of the work sees some of the tokens.
+    `shape`: G, room and T; D is a multiple of `WIDTH`. hidden [N, T, up to a multiple of `WIDTH`]: what is added to
+    scores, minus infinity where a token does not see one before it; empty where each sees all of them. Each part of
+    the work sees some of the tokens.
     """
     (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
@@ -99,5 +125,5 @@ def attended_by_many(
             value, to = (values, head // each * space * size, size), (y, head * size, heads * size)
             for first in range(ends[chunk], ends[chunk + 1], _TOKENS):
                 span = first, min(first + _TOKENS, ends[chunk + 1])
-                _score(asked, side, span, sizes, scores, totals)
+                _score(asked, side, span, sizes, hidden, scores, totals)
                 _look(value, span, sizes, scores, totals, to)

@@ -79,9 +79,11 @@ def read_many(
     lora: tuple[bool, bool],
     masks: Floats,
     rows: Floats,
+    hidden: Floats,
     parts: int,
 ) -> None:
-    """The same for many one after the other, x [N, I] and cosines and sines [N, D]; rows [N, U, E+2K]."""
+    """The same for many one after the other, x [N, I] and cosines and sines [N, D]; rows [N, U, E+2K]. `hidden`: as
+    `causal.attended_by_many` takes it."""
     (cos, sin), (groups, room, place), u, tokens = turn, shape, 0, len(x)
     size, y, none = cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
     for number in range(len(layers)):
@@ -93,7 +95,7 @@ def read_many(
         cache = float_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
-        attended_by_many(query, keys_at, values_at, sees, found, parts)
+        attended_by_many(query, keys_at, values_at, sees, hidden, found, parts)
         all_adapted(found.reshape(tokens, -1), none, out, lora[0], masks[:0], rows[:, :0], False, y, True, parts)
         inner, routers = np.empty(tokens * gate_up[1][1], np.float32), len(gate_up[3][0])
         own, picked = masks[u : u + routers], rows[:, u : u + routers]
