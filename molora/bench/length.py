@@ -35,7 +35,7 @@ class Cost(NamedTuple):
     unrecorded: float
     """The same without record and trace"""
     attention: float
-    """The queries' way through as many keys and values, in all layers, by itself"""
+    """The queries' way through as many keys and values in all layers, by itself, after a token as in one"""
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
@@ -50,12 +50,12 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
         for reading in readings:
             _read(reading, ids[at:length])
         at = length + _TOKENS
-        both = [
-            [_one(reading, token, recorded=recorded) for reading, recorded in zip(readings, (True, False), strict=True)]
+        attention = _Attention(engine.model, length)
+        times = [
+            (_one(readings[0], token, recorded=True), _one(readings[1], token, recorded=False), attention.time())
             for token in ids[length:at]
         ]
-        recorded, unrecorded = map(min, zip(*both, strict=True))
-        found.append(Cost(length, recorded, unrecorded, _attention(engine.model, length)))
+        found.append(Cost(length, *map(min, zip(*times, strict=True))))
     return found
 
 
@@ -76,21 +76,21 @@ def _one(reading: Reading, token: int, *, recorded: bool) -> float:
         return 1000 * (time.perf_counter() - started)
 
 
-def _attention(model: Any, length: int) -> float:
-    """Milliseconds that one token's attention to so many others takes in all layers."""
-    config, step, times = model.config, step_of(model), []
-    size = model.model.layers[0].self_attn.head_dim
-    cache = growing_cache(config.num_hidden_layers)
-    states, query = (
-        torch.randn(1, config.num_key_value_heads, length, size),
-        torch.randn(config.num_attention_heads, size),
-    )
-    for layer in cache.layers:
-        layer.update(states, states)
-    with torch.inference_mode():
-        for _ in range(_TOKENS):
-            started = time.perf_counter()
-            for layer in cache.layers:
-                step.attend(query, layer.keys, layer.values)
-            times.append(1000 * (time.perf_counter() - started))
-    return min(times)
+class _Attention:
+    """One token's attention to so many others in all layers."""
+
+    def __init__(self, model: Any, length: int) -> None:
+        config, size = model.config, model.model.layers[0].self_attn.head_dim
+        states = torch.randn(1, config.num_key_value_heads, length, size)
+        self._query, self._step = torch.randn(config.num_attention_heads, size), step_of(model)
+        self._cache = growing_cache(config.num_hidden_layers)
+        for layer in self._cache.layers:
+            layer.update(states, states)
+
+    @torch.inference_mode()
+    def time(self) -> float:
+        """In milliseconds."""
+        started = time.perf_counter()
+        for layer in self._cache.layers:
+            self._step.attend(self._query, layer.keys, layer.values)
+        return 1000 * (time.perf_counter() - started)

@@ -17,20 +17,38 @@ _ROOM = 256
 
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values; `keys` and `values` are views of what is filled, [1, H, T, D]."""
+    """One layer's keys and values."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.buffer = torch.empty(0)
+        self.buffer = torch.empty(2, 0, 0, 0, 0)
         self.length = 0
+        super().__init__()
+
+    @property
+    def keys(self) -> Tensor:
+        """What is filled, [1, H, T, D]: a view, made when it is asked for. To make those of all layers takes longer than
+        to write a token's rows."""
+        return self.buffer[0, :, :, : self.length]
+
+    @keys.setter
+    def keys(self, given: Tensor | None) -> None:
+        """Where transformers begins with nothing."""
+
+    @property
+    def values(self) -> Tensor:
+        return self.buffer[1, :, :, : self.length]
+
+    @values.setter
+    def values(self, given: Tensor | None) -> None:
+        """As of keys."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
         self._begin(key_states, value_states)
-        at = self._reserve(key_states.shape[2])
+        at = self.place(key_states.shape[2])
         self.buffer[0, :, :, at : self.length] = key_states
         self.buffer[1, :, :, at : self.length] = value_states
-        return self._views()
+        return self.keys, self.values
 
     def push(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The same for one token's key and value together, [2, 1, H, 1, D]; the layer holds others already."""
@@ -42,9 +60,13 @@ class GrowingLayer(DynamicLayer):
         """Where in the buffer [2, 1, H, room, D] the keys and values of new tokens are to be written; `keys` and
         `values` hold those places from now on. Behind them there is room for some to spare. The layer holds others
         already."""
-        at = self._reserve(new, spare)
-        self._views()
-        return at
+        start, self.length = self.length, self.length + new
+        two, batch, heads, room, size = self.buffer.shape
+        if (needed := self.length + spare) > room:
+            grown = self.buffer.new_empty(two, batch, heads, max(room + max(_ROOM, room // 2), needed), size)
+            grown[:, :, :, :start] = self.buffer[:, :, :, :start]
+            self.buffer = grown
+        return start
 
     def put(self, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Writes those of N tokens, [1, H, N, D] each, to their places, int64 [N], which are reserved."""
@@ -59,24 +81,8 @@ class GrowingLayer(DynamicLayer):
     def _begin(self, key_states: Tensor, value_states: Tensor) -> None:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        if self.buffer.dim() == 1:
             batch, heads, _, size = key_states.shape
             self.buffer = key_states.new_empty(2, batch, heads, 0, size)
-
-    def _reserve(self, new: int, spare: int = 0) -> int:
-        """Makes room for new tokens, and some to spare; where they begin."""
-        start, self.length = self.length, self.length + new
-        two, batch, heads, room, size = self.buffer.shape
-        if (needed := self.length + spare) > room:
-            grown = self.buffer.new_empty(two, batch, heads, max(room + max(_ROOM, room // 2), needed), size)
-            grown[:, :, :, :start] = self.buffer[:, :, :, :start]
-            self.buffer = grown
-        return start
-
-    def _views(self) -> tuple[Tensor, Tensor]:
-        filled = self.buffer[:, :, :, : self.length]  # [2, 1, H, T, D]
-        self.keys, self.values = filled[0], filled[1]
-        return self.keys, self.values
 
 
 class Appended:
