@@ -26,8 +26,8 @@ class GrowingLayer(DynamicLayer):
 
     @property
     def keys(self) -> Tensor:
-        """What is filled, [1, H, T, D]: a view, made when it is asked for. To make those of all layers takes longer than
-        to write a token's rows."""
+        """What is filled, [1, H, T, D]: a view, made when it is asked for. Those of all layers take longer to make than
+        a token's rows to write."""
         return self.buffer[0, :, :, : self.length]
 
     @keys.setter

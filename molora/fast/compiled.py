@@ -21,6 +21,7 @@ from molora.fast.cache import Among, GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, all_turned, attended, best, listed, read_many, read_one
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
+from molora.fast.layout import alike
 from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
@@ -46,8 +47,9 @@ class _Layers(NamedTuple):
 
 
 class CompiledStep(Step):
-    """The same as `Step`, to whose way it keeps for a prompt, but for its linears, and for single tokens where a weight
-    turns out to have more than 4 bits or a head is not of whole registers."""
+    """The same as `Step`, with all layers in one call of compiled code. It keeps to `Step`'s way, but for its linears,
+    where a weight turns out to have more than 4 bits or a head is not of whole registers, and for the prompts of a CPU
+    that is faster in bfloat16."""
 
     _site = CompiledSite
     _experts = CompiledExperts
@@ -62,7 +64,7 @@ class CompiledStep(Step):
             ahead = copy(self)
             ahead._warming = False
             with torch.inference_mode():
-                for count in (TOKENS // 4, 2 * TOKENS):  # for the second's next token several threads are worth it
+                for count in (1, TOKENS // 4, 2 * TOKENS):  # arrays of one row are of a type of their own
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
                     logits, _ = ahead.many(tokens, cache, Plan())
                     ahead.likeliest(logits)
@@ -176,11 +178,12 @@ class CompiledStep(Step):
 
 def _layers(layers: Sequence[Layer], made: Sequence[Any]) -> _Layers:
     """Of each layer its linears, which are compiled."""
-    given = []
-    for layer, (qkv, out, gate_up, down) in zip(layers, made, strict=True):
-        norms = norm_arrays(layer.norm), norm_arrays(layer.mlp_norm)
-        given.append((norms[0], qkv.arrays, out.arrays, norms[1], gate_up.arrays, down.arrays))
     every = [linears for each in made for linears in each]
+    adapters = iter(alike([linears.arrays[-1] for linears in every]))
+    given = []
+    for layer, each in zip(layers, made, strict=True):
+        qkv, out, gate_up, down = [(*linears.arrays[:-1], next(adapters)) for linears in each]
+        given.append((norm_arrays(layer.norm), qkv, out, norm_arrays(layer.mlp_norm), gate_up, down))
     routers = np.cumsum([0, *(gate_up.routers + down.routers for *_, gate_up, down in made)])
     routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)

@@ -34,6 +34,21 @@ def lora_for_many(lora: PlainLora) -> Any:
     return np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32), a, up, 1.0
 
 
+def alike(adapters: Sequence[Any]) -> list[Any]:
+    """The same ones with routers, A's and B's each of one type in all of them: float32 where some are."""
+    fields = [list(each) for each in zip(*adapters, strict=True)]
+    for number in (0, 2, 3):  # the narrow ones
+        if any(one.dtype == np.float32 for one in fields[number] if one.size):
+            fields[number] = [_wide(one) for one in fields[number]]
+        else:
+            fields[number] = [one if one.size else one.astype(np.uint16) for one in fields[number]]
+    return list(zip(*fields, strict=True))
+
+
+def _wide(narrow: NDArray[Any]) -> NDArray[np.float32]:
+    return narrow if narrow.dtype == np.float32 else (narrow.astype(np.uint32) << 16).view(np.float32)
+
+
 def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """B's [E*R, O] by panels of `WIDTH` columns, one linear's after the other's: [panels, E*R, `WIDTH`]. Where the last
     of one is half empty, what it has stands there twice."""

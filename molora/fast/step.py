@@ -81,7 +81,7 @@ class Step:
         sites = [site for layer in self.layers for site in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         return self._head.nbytes + self._norm_bytes + sum(one.nbytes for one in sites)
 
-    @property
+    @cached_property
     def _routed(self) -> list[tuple[int, int, int]]:
         """P, E and K of each site with routers, in their order."""
         sites = (site for layer in self.layers for site in (layer.gate_up, layer.down))

@@ -155,13 +155,26 @@ def test_after_warming_up_nothing_is_left_to_compile(kind: str, monkeypatch: pyt
         plan = Plan.of(edit, grid_of(model))
         read(step, plan, 300)
         with torch.inference_mode():
-            step.many(torch.arange(40, 240), fast.growing_cache(len(step.layers)), plan)
+            cache = fast.growing_cache(len(step.layers))
+            step.many(torch.arange(40, 240), cache, plan)
+            for count in (2, 1):  # texts that lie side by side, and the last of them
+                places = torch.arange(cache.get_seq_length() + count)
+                among = fast.Among.last(count, places % 2, places // 2)
+                step.many(torch.arange(count), cache, plan, torch.arange(count), among)
     assert kinds == known
 
 
 def test_the_base_of_plain_lora_agrees_with_torch() -> None:
     model = packable_model(experts=1)
     assert_agree(model, Plan.of(RoutingEdit.base(), grid_of(model)))
+
+
+def test_adapters_may_be_narrow_in_some_layers_alone() -> None:
+    model = packable_model()
+    for name, weight in model.model.layers[1].named_parameters():
+        if "lora" in name or "router" in name:
+            weight.data = weight.data.bfloat16().float()
+    assert_agree(model, Plan())
 
 
 def test_agrees_beyond_the_first_room_of_the_cache() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
-from molora.fast.layout import way_up
+from molora.fast.layout import alike, way_up
 
 
 def test_panels_of_one_linear_follow_the_others() -> None:
@@ -18,3 +18,19 @@ def test_panels_of_one_linear_follow_the_others() -> None:
     assert (panels[1, :, :LANES] == narrow[:, WIDTH:]).all()
     assert (panels[1, :, LANES:] == narrow[:, WIDTH:]).all(), "twice, where a panel is half empty"
     assert (panels[2] == wide).all()
+
+
+def test_adapters_are_of_one_type_once_they_are_alike() -> None:
+    narrow, wide, none = (
+        np.array([[0x3F80, 0xC000]], np.uint16),
+        np.ones((1, 2), np.float32),
+        np.empty((0, 2), np.float32),
+    )
+    bias = np.zeros(1, np.float32)
+    given = [(narrow, bias, narrow, none, 1.0), (none, bias, wide, narrow, 2.0)]
+    (router, _, a, b, scaling), (other_router, _, other_a, other_b, other_scaling) = alike(given)
+    assert router is narrow
+    assert other_router.dtype == b.dtype == other_b.dtype == np.uint16
+    assert a.dtype == other_a.dtype == np.float32
+    assert a.tolist() == [[1.0, -2.0]], "as bfloat16 has them"
+    assert (scaling, other_scaling) == (1.0, 2.0)

@@ -1,6 +1,6 @@
 """What a model is made of, as compiled code takes it.
 
-Axes: see `kernel`; B rows of a weight of 4 bits side by side, `LANES`.
+Axes: see `kernel`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numba import typed
 from numpy.typing import NDArray
 
-from molora.fast.kernel.keeping import kept
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import Floats, Narrow
 
 Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
@@ -27,6 +27,20 @@ Norm = tuple[Floats, float]
 
 Layer = tuple[Norm, Linears, Linears, Norm, Linears, Linears]
 """A norm, queries with keys and values, and what takes back what heads find; a norm, gate with up, and down"""
+
+
+@inner
+def width_of(linears: Linears) -> int:
+    """P*O"""
+    _, first, _, _ = linears
+    return first[-1]
+
+
+@inner
+def routers_of(linears: Linears) -> int:
+    """P, or 0 for none."""
+    _, _, _, (router, _, _, _, _) = linears
+    return len(router)
 
 
 @kept

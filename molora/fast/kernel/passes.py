@@ -1,5 +1,7 @@
 """A pass through all of a model's layers: one call, for each would take longer to begin than much of what it does.
 
+What is `no` and `yes` here would be compiled once for each if it were written as such.
+
 Axes: see `kernel`; L layers, U routers of all of them in their order.
 """
 
@@ -14,6 +16,7 @@ from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.keeping import sharing
 from molora.fast.kernel.lanes import Floats
+from molora.fast.kernel.layers import routers_of, width_of
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.token import adapted, gated, norm_row, turned
@@ -43,29 +46,25 @@ def read_one(
     already. lora: whether plain LoRA is on, in attention and in the MLP. masks [U, 4, E] and rows [U, E+2K] as in
     `token.adapted`.
     """
-    (cos, sin), (groups, room, place), u = turn, shape, 0
-    size, narrow = len(cos), len(x)
-    read = np.empty(narrow, np.float32)
+    (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
+    size, read = len(cos), np.empty_like(x)
     for number in range(len(layers)):
         norm, qkv, out, mlp_norm, gate_up, down = layers[number]
-        states = np.empty(qkv[1][-1], np.float32)
+        states, both = np.empty(width_of(qkv), np.float32), np.empty(width_of(gate_up), np.float32)
         heads, keys_at = len(states) // size - 2 * groups, kept[number]
         query, found = np.empty((heads, size), np.float32), np.empty((heads, size), np.float32)
         norm_row(x, *norm, read)
-        adapted(read, qkv, lora[0], masks[:0], rows[:0], states, False, parts)
-        cache = float_array(keys_at, (2 * groups, room, size))
-        turned(states.reshape(-1, size), cos, sin, query, cache, place)
+        adapted(read, qkv, lora[0], masks[:0], rows[:0], states, no, parts)
+        turned(states.reshape(-1, size), cos, sin, query, float_array(keys_at, (2 * groups, room, size)), place)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + 1)
         attended(query, scale, keys_at, values_at, sees, found, parts)
-        adapted(found.reshape(-1), out, lora[0], masks[:0], rows[:0], x, True, parts)
+        adapted(found.reshape(-1), out, lora[0], masks[:0], rows[:0], x, yes, parts)
         norm_row(x, *mlp_norm, read)
-        both, routers = np.empty(gate_up[1][-1], np.float32), len(gate_up[3][0])
-        adapted(read, gate_up, lora[1], masks[u : u + routers], rows[u : u + routers], both, False, parts)
-        u += routers
-        inner, routers = np.empty(len(both) // 2, np.float32), len(down[3][0])
+        v = u + routers_of(gate_up)
+        adapted(read, gate_up, lora[1], masks[u:v], rows[u:v], both, no, parts)
+        u, inner = v + routers_of(down), np.empty(len(both) // 2, np.float32)
         gated(both, inner)
-        adapted(inner, down, lora[1], masks[u : u + routers], rows[u : u + routers], x, True, parts)
-        u += routers
+        adapted(inner, down, lora[1], masks[v:u], rows[v:u], x, yes, parts)
 
 
 @sharing
@@ -84,24 +83,20 @@ def read_many(
 ) -> None:
     """The same for many one after the other, x [N, I] and cosines and sines [N, D]; rows [N, U, E+2K]. `hidden`: as
     `causal.attended_by_many` takes it."""
-    (cos, sin), (groups, room, place), u, tokens = turn, shape, 0, len(x)
-    size, y, none = cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
+    (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
+    tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
     for number in range(len(layers)):
         norm, qkv, out, mlp_norm, gate_up, down = layers[number]
-        states = np.empty(tokens * qkv[1][-1], np.float32)
-        heads, keys_at = qkv[1][-1] // size - 2 * groups, kept[number]
+        states, inner = np.empty(tokens * width_of(qkv), np.float32), np.empty(tokens * gate_up[1][1], np.float32)
+        heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
         query, found = np.empty((heads, tokens, size), np.float32), np.empty((tokens, heads, size), np.float32)
-        all_adapted(x, norm, qkv, lora[0], masks[:0], rows[:, :0], False, states, False, parts)
+        all_adapted(x, norm, qkv, lora[0], masks[:0], rows[:, :0], no, states, no, parts)
         cache = float_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
         attended_by_many(query, keys_at, values_at, sees, hidden, found, parts)
-        all_adapted(found.reshape(tokens, -1), none, out, lora[0], masks[:0], rows[:, :0], False, y, True, parts)
-        inner, routers = np.empty(tokens * gate_up[1][1], np.float32), len(gate_up[3][0])
-        own, picked = masks[u : u + routers], rows[:, u : u + routers]
-        all_adapted(x, mlp_norm, gate_up, lora[1], own, picked, True, inner, False, parts)
-        u += routers
-        routers = len(down[3][0])
-        own, picked = masks[u : u + routers], rows[:, u : u + routers]
-        all_adapted(inner.reshape(tokens, -1), none, down, lora[1], own, picked, False, y, True, parts)
-        u += routers
+        all_adapted(found.reshape(tokens, -1), none, out, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
+        v = u + routers_of(gate_up)
+        all_adapted(x, mlp_norm, gate_up, lora[1], masks[u:v], rows[:, u:v], yes, inner, no, parts)
+        u = v + routers_of(down)
+        all_adapted(inner.reshape(tokens, -1), none, down, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)
