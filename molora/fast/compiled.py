@@ -1,4 +1,4 @@
-"""The way through a base in 4 bits on a CPU: products packed for single tokens, and compiled code between them.
+"""The way through a base in 4 bits on a CPU: one call of compiled code for all layers.
 
 Axes: see `kernel`; L layers, V vocabulary.
 """

@@ -1,8 +1,8 @@
-"""What a CPU computes in compiled code: one token's way through a decoder layer, and a prompt's through its experts.
+"""What a CPU computes in compiled code: the way of one token, or of many, through all layers.
 
 As torch's own functions a token is a thousand small calls, which cost more than their arithmetic, and a prompt's picked
 experts can be had only by computing all. Compiled with numba, which needs no compiler on the user's machine. What takes
-longer than a thread to wake is shared by several.
+longer than a thread to wake is shared by several. Start reading at `passes`.
 
 Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
 longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
