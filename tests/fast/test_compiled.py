@@ -13,6 +13,7 @@ from molora import fast
 from molora.edits import RoutingEdit
 from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
+from molora.fast.levels import grid_of as grid_of_weight
 from molora.fast.plan import Plan
 from molora.routers import grid_of
 from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, packable_model
@@ -169,12 +170,45 @@ def test_the_base_of_plain_lora_agrees_with_torch() -> None:
     assert_agree(model, Plan.of(RoutingEdit.base(), grid_of(model)))
 
 
-def test_adapters_may_be_narrow_in_some_layers_alone() -> None:
-    model = packable_model()
-    for name, weight in model.model.layers[1].named_parameters():
+def narrow(part: Any) -> None:
+    """Its adapters, to what bfloat16 holds, and the scales and centres of its weights on a grid."""
+    for name, weight in part.named_parameters():
         if "lora" in name or "router" in name:
             weight.data = weight.data.bfloat16().float()
+        elif weight.dim() == 2 and (grid := grid_of_weight(weight.detach())) is not None:
+            levels, scales, centres = grid
+            blocks = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
+            weight.data = blocks.flatten(1)
+
+
+def test_adapters_may_be_narrow_in_some_layers_alone() -> None:
+    model = packable_model()
+    narrow(model.model.layers[1])
     assert_agree(model, Plan())
+
+
+@pytest.mark.parametrize("edit", [RoutingEdit.force([0, 3]), RoutingEdit.base()])  # or rounding would move picks
+@pytest.mark.parametrize("count", [3, 40, 300])  # from 256 on each thread keeps to its own
+@torch.inference_mode()
+def test_several_threads_agree_with_torch(count: int, edit: RoutingEdit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "threads", lambda: 2)
+    monkeypatch.setattr(linears, "WORTH", 1)
+    model = packable_model(num_attention_heads=2, num_key_value_heads=1)
+    narrow(model)
+    step_of(model)
+    found, plan = [], Plan.of(edit, grid_of(model))
+    for step in (CompiledStep(model, True), fast.Step(model, True)):
+        cache, seen = fast.growing_cache(len(step.layers)), list[Tensor]()
+        for past in (0, count):  # the second time there are others before
+            logits, picked = step.many((torch.arange(count) + past) % 300, cache, plan)
+            seen += [logits, torch.cat([one.logits for one in picked], dim=1)]
+        seen += [step(torch.tensor([token]), cache, plan)[0] for token in (7, 8)]
+        read_alone = step if isinstance(step, CompiledStep) else step.many
+        seen.append(read_alone(torch.tensor([9]), fast.growing_cache(len(step.layers)), plan)[0])
+        found.append([*seen, cache.layers[-1].keys, cache.layers[-1].values])
+    for given, expected in zip(*found, strict=True):
+        assert given.shape == expected.shape
+        assert (given - expected).abs().mean() < 2e-3 * expected.std()
 
 
 def test_agrees_beyond_the_first_room_of_the_cache() -> None:

@@ -78,7 +78,7 @@ def attended(
     parts: int,
 ) -> None:
     """Attention of one token, queries [H, D], to the first T of the tokens that keys and values [G, room, D] have room
-    for: y [H, D]. `shape`: G, room and T. Each part of the work sees some of the tokens."""
+    for: y [H, D]. `shape`: G, room and T. Each part of the work sees some of the tokens, one at least."""
     (heads, size), (groups, room, total), each = query.shape, shape, query.shape[0] // shape[0]
     keys, values = float_array(keys_at, (groups, room, size)), float_array(values_at, (groups, room, size))
     found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)

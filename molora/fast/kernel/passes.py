@@ -57,7 +57,7 @@ def read_one(
         adapted(read, qkv, lora[0], masks[:0], rows[:0], states, no, parts)
         turned(states.reshape(-1, size), cos, sin, query, float_array(keys_at, (2 * groups, room, size)), place)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + 1)
-        attended(query, scale, keys_at, values_at, sees, found, parts)
+        attended(query, scale, keys_at, values_at, sees, found, min(parts, place + 1))
         adapted(found.reshape(-1), out, lora[0], masks[:0], rows[:0], x, yes, parts)
         norm_row(x, *mlp_norm, read)
         v = u + routers_of(gate_up)
