@@ -79,6 +79,11 @@ def test_of_many_none_sees_what_is_hidden(parts: int) -> None:
     kernel.attended_by_many(query.numpy(), *places, hidden.numpy(), y.numpy(), parts)
     assert_equal(y.transpose(0, 1), expected)
 
+    values[:, owners == 0] = 1e38  # of which not the smallest part may be left
+    kernel.attended_by_many(query.numpy(), *places, hidden.numpy(), y.numpy(), parts)
+    others = owners[30:] != 0
+    assert_equal(y.transpose(0, 1)[:, others], expected[:, others])
+
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_norms_of_many_agree_with_torch(parts: int) -> None:

@@ -27,6 +27,8 @@ TOGETHER = 6 if LANES == 16 else 4
 """There are 32 registers of that width, and 16 of others on most CPUs"""
 WIDTH = 2 * LANES
 """Columns of a panel"""
+_LEAST = -87.0
+"""Of which e to it is a float32 that a CPU does not take a hundred times as long for; what is hidden is less"""
 _UNROLLS = LANES == 16
 """Whether a block's products are made without a loop; with fewer registers some would be put away and fetched again"""
 
@@ -240,8 +242,10 @@ def weigh(typing_context: Any, scores: Any, row: Any, read: Any, seen: Any, leng
             builder.store(builder.select(builder.fcmp_ordered(">", score, before), score, before), most[n])
 
         def weighed(n: int, place: Any, sees: Any) -> None:
-            weight = exponential(builder, builder.fsub(builder.load(place, align=4), largest[n]), _KIND)
-            weight = weight if sees is None else builder.select(sees, weight, _KIND.each(0.0))
+            less = builder.fsub(builder.load(place, align=4), largest[n])
+            counts = builder.fcmp_ordered(">", less, _KIND.each(_LEAST))
+            counts = counts if sees is None else builder.and_(counts, sees)
+            weight = builder.select(counts, exponential(builder, less, _KIND), _KIND.each(0.0))
             builder.store(weight, place, align=4)
             builder.store(builder.fadd(builder.load(sums[n]), weight, flags=REORDERS), sums[n])
 
