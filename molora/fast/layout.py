@@ -1,4 +1,4 @@
-"""Adapters laid out as compiled code reads them for many tokens.
+"""Adapters laid out as compiled code reads them.
 
 Axes: P linears that read one input, E experts, R rank, I in_features, O out_features.
 """
@@ -17,15 +17,15 @@ from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 
 
-def experts_for_many(experts: Experts) -> Any:
-    """As `kernel.panels.Adapter`."""
+def experts_arrays(experts: Experts) -> Any:
+    """As `kernel.layers.Adapter`."""
     router, bias, a, b, scaling = experts.arrays
     _, count, rank, width = b.shape
     up = way_up([one.reshape(count * rank, width) for one in b])
     return router, bias, a, up, scaling
 
 
-def lora_for_many(lora: PlainLora) -> Any:
+def lora_arrays(lora: PlainLora) -> Any:
     """The same for one expert that no router picks."""
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from molora.edits import Masks
 from molora.fast.adapter import Experts, numbers
 from molora.fast.kernel import all_adapted, all_normed, mixed
-from molora.fast.layout import experts_for_many, lora_for_many
+from molora.fast.layout import experts_arrays, lora_arrays
 from molora.fast.levels import WORTH, Levels
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
@@ -160,8 +160,8 @@ class CompiledSite(Site):
 def _adapter(site: Site) -> Any:
     """As `kernel.layers.Adapter`."""
     if site.experts is not None:
-        return experts_for_many(site.experts)
-    return _NO_ADAPTER if site.lora is None else lora_for_many(site.lora)
+        return experts_arrays(site.experts)
+    return _NO_ADAPTER if site.lora is None else lora_arrays(site.lora)
 
 
 def norm_arrays(norm: Any) -> tuple[NDArray[np.float32], float]:

@@ -17,7 +17,7 @@ from molora.fast import kernel
 from molora.fast import linears as module
 from molora.fast.adapter import Experts, Picked, PlainLora
 from molora.fast.kernel.lanes import LANES
-from molora.fast.layout import experts_for_many, lora_for_many
+from molora.fast.layout import experts_arrays, lora_arrays
 from molora.fast.levels import Levels
 from molora.fast.linears import CompiledExperts, CompiledSite
 from molora.fast.picks import Picks
@@ -83,7 +83,7 @@ def adapted(
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     rows, width = np.empty((p, e + 2 * k), np.float32), y.shape[1]
     words = np.empty((width // LANES, 0), np.int32) if words is None else words
-    adapter = experts_for_many(experts) if experts else lora_for_many(lora)
+    adapter = experts_arrays(experts) if experts else lora_arrays(lora)
     given = words, np.arange(0, width + 1, O), np.arange(width, dtype=np.float32), adapter
     kernel.adapted(x[0].numpy(), given, on, array, rows, y[0].numpy(), onto, parts)
     return y, rows

@@ -1,4 +1,4 @@
-"""Adapters laid out for many tokens."""
+"""Adapters laid out for compiled code."""
 
 from __future__ import annotations
 
