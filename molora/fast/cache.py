@@ -32,7 +32,13 @@ class GrowingLayer(DynamicLayer):
 
     @keys.setter
     def keys(self, given: Tensor | None) -> None:
-        """Where transformers begins with nothing."""
+        """transformers begins with nothing, and `reset` does again. What else it might set is not in the buffer.
+
+        Raises NotImplementedError.
+        """
+        if given is not None and given.numel():
+            raise NotImplementedError("These keys and values can only be added to, or all be left out.")
+        self.length = 0
 
     @property
     def values(self) -> Tensor:
@@ -40,7 +46,7 @@ class GrowingLayer(DynamicLayer):
 
     @values.setter
     def values(self, given: Tensor | None) -> None:
-        """As of keys."""
+        self.keys = given
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
