@@ -21,8 +21,8 @@ from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
-from molora.fast.kernel.prompt import by_expert, go_into, route
-from molora.fast.kernel.ranks import down_room, go_down, laid_down, room
+from molora.fast.kernel.prompt import by_expert, go_into, route, weighted
+from molora.fast.kernel.ranks import room
 from molora.fast.kernel.several import (
     TOGETHER,
     WIDTH,
@@ -33,7 +33,7 @@ from molora.fast.kernel.several import (
     put,
     raised,
     some,
-    tokens_at,
+    tokens_of,
     with_levels,
 )
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
@@ -85,6 +85,30 @@ def _widen(bank: Floats, weight: Narrow) -> None:
 
 
 @inner
+def _by_groups(
+    found: Floats,
+    tokens: NDArray[np.int64],
+    gates: Floats,
+    each: tuple[int, int],
+    begin: int,
+    h: Floats,
+    order: NDArray[np.int64],
+) -> int:
+    """What was found [M, R] for `each` of some tokens [M], which are numbered from where their chunk begins, with their
+    weights on it: to h [groups, R, `TOGETHER`] and order [groups, `TOGETHER`], the last one several times where no
+    other follows. How many groups."""
+    (first, end), group = each, 0
+    for m in range(first, end, TOGETHER):
+        for n in range(TOGETHER):
+            at = min(m + n, end - 1)
+            order[group, n] = begin + tokens[at]
+            for r in range(found.shape[1]):
+                h[group, r, n] = weighted(found[at, r], gates[at])
+        group += 1
+    return group
+
+
+@inner
 def _lower(
     x: Floats,
     span: tuple[int, int],
@@ -94,27 +118,26 @@ def _lower(
     low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
     chunk: int,
 ) -> None:
-    """A chunk of the tokens x [N, I] through routers and down through experts, or down through plain LoRA; rows and
-    `low` as `all_adapted` has them."""
-    (router, bias, a, _, scaling), (begin, end), (h, order, starts) = adapter, span, low
-    linears, count, rank, _ = a.shape
-    if len(router) == 0:
-        down = down_room(x, a, rank)
-        for p in range(linears):
-            go_down(laid_down(a[p, 0], down, x), x, np.arange(begin, end), h[p, begin:end])
-        return
-    picked = np.empty((end - begin, linears, rows.shape[2]), np.float32)  # nearer to each other than all layers' are
-    route(x[begin:end], router, bias, masks, picked)
-    top_k = h.shape[1] // len(x)
-    first = begin * top_k
+    """A chunk of the tokens x [N, I] through routers and down through experts, or down through plain LoRA, which is an
+    expert that all of them pick; rows and `low` as `all_adapted` has them."""
+    (router, bias, a, _, scaling), (begin, end), (h, order, starts), own = adapter, span, low, x[slice(*span)]
+    (linears, count, rank, _), routed, top_k, size = a.shape, len(router) > 0, 1, len(own)
+    tokens, gates, first = np.arange(size), np.ones(size, np.float32), np.array([0, size])
+    picked = np.empty((size, linears, rows.shape[2]), np.float32)  # nearer to each other than all layers' are
+    if routed:
+        top_k = (rows.shape[2] - count) // 2
+        route(own, router, bias, masks, picked)
+        rows[begin:end] = picked
+    found = np.empty((size * top_k, rank), np.float32)
     for p in range(linears):
-        slots, each = by_expert(picked[:, p], count, top_k)
-        go_into(x[begin:end], a[p], scaling, picked[:, p], slots, each, h[p, first : end * top_k])
-        for m in range(len(slots)):
-            order[p, 0, first + m], order[p, 1, first + m] = first + slots[m], begin + slots[m] // top_k
-        for e in range(count + 1):
-            starts[chunk, p, e] = first + each[e]
-    rows[begin:end] = picked
+        if routed:
+            _, tokens, gates, first = by_expert(picked[:, p], count, top_k, scaling)
+        go_into(own, a[p], tokens, first, found)
+        group = begin * top_k // TOGETHER + chunk * count
+        for e in range(count):
+            each, starts[chunk, p, e] = (first[e], first[e + 1]), group
+            group += _by_groups(found, tokens, gates, each, begin, h[p, group:], order[p, group:])
+        starts[chunk, p, count] = group
 
 
 @inner
@@ -129,24 +152,25 @@ def _put_chunk(
     to: tuple[Floats, int, int, int],
 ) -> None:
     """A chunk of tokens through a panel: the base's product, from the `start` on, `onto` what is there, and what an
-    adapter adds by a bank [E*R, `WIDTH`] of h [N*K, R]; where it is `routed` in an order [2, N*K], where each
-    expert's begin at the first of [E+1]. `to`: as `put` takes it."""
+    adapter adds by a bank [E*R, `WIDTH`] of h [groups, R, `TOGETHER`], each expert's groups from the first of [E+1] on:
+    of all tokens side by side, or where it is `routed` of those in the order [groups, `TOGETHER`]. `to`: as `put` takes
+    it."""
     (begin, end), (bank, h, order, first) = span, adapter
-    rank = len(bank) // (len(first) - 1)
+    group = first[0]
     for n in range(begin, end, TOGETHER):
         them = some(n, end)
         found = with_levels(begun(*start), rooms, read, them)
         if not routed:
-            found = raised(found, bank, 0, h, rank, them)
+            found = raised(found, bank, 0, h, group)
+            group += 1
         if onto:
             found = added(found, held(to, them))
         put(found, to, them)
     if routed:
         for e in range(len(first) - 1):
-            for m in range(first[e], first[e + 1], TOGETHER):
-                places = some(m, first[e + 1])
-                slots, them = tokens_at(order[0], places), tokens_at(order[1], places)
-                put(raised(held(to, them), bank, e * rank, h, rank, slots), to, them)
+            for group in range(first[e], first[e + 1]):
+                them = tokens_of(order, group)
+                put(raised(held(to, them), bank, e * h.shape[1], h, group), to, them)
 
 
 @inner
@@ -234,9 +258,10 @@ def all_adapted(
         count, rank, top_k = a.shape[1], a.shape[2], (rows.shape[2] - a.shape[1]) // 2 if routed else 1
     ends, apart = chunks_of(tokens, parts), tokens >= _APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
-    steps, h = np.empty((tokens, blocks), np.float32), np.empty((sites, tokens * top_k, rank), np.float32)
+    steps, groups = np.empty((tokens, blocks), np.float32), -(-tokens * top_k // TOGETHER) + (len(ends) - 1) * count
+    h = np.empty((sites, groups, rank, TOGETHER), np.float32)
     own = np.empty((tokens if len(norm[0]) else 0, x.shape[1]), np.float32)
-    order = np.empty((sites, 2, tokens * top_k), np.int64)  # slots by expert, and the token of each
+    order = np.empty((sites, groups, TOGETHER), np.int64)  # tokens by expert, chunk after chunk, as h has them
     starts = np.zeros((len(ends) - 1, sites, count + 1), np.int64)  # where in each chunk an expert's begin
     read, low = (whole, steps, sums), (h, order, starts)
     for part in prange(parts):

@@ -18,30 +18,33 @@ from molora.fast.kernel.ranks import (
     go_down,
     go_up,
     h_room,
-    laid_down,
     lay_up,
     up_room,
 )
 
 
 @inner
-def by_expert(rows: Floats, count: int, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; and where each one's begin
-    [E+1]. One that an edit switches off is none's."""
+def by_expert(
+    rows: Floats, count: int, top_k: int, scaling: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.int64]]:
+    """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; of each the token n and what is
+    to be put on it; and where each expert's begin [E+1]. One that an edit switches off is none's."""
     first = np.zeros(count + 2, np.int64)
     for n in range(len(rows)):
         for k in range(count, count + top_k):
             first[int(rows[n, k]) + 2] += int(rows[n, k]) >= 0
     for e in range(count):
         first[e + 2] += first[e + 1]
-    slots = np.empty(first[count + 1], np.int64)
+    slots, tokens = np.empty(first[count + 1], np.int64), np.empty(first[count + 1], np.int64)
+    gates = np.empty(first[count + 1], np.float32)
     for n in range(len(rows)):
         for k in range(top_k):
             e = int(rows[n, count + k])
             if e >= 0:
-                slots[first[e + 1]] = n * top_k + k
-                first[e + 1] += 1
-    return slots, first[: count + 1]
+                m = first[e + 1]
+                slots[m], tokens[m], gates[m] = n * top_k + k, n, rows[n, count + top_k + k] * scaling
+                first[e + 1] = m + 1
+    return slots, tokens, gates, first[: count + 1]
 
 
 @inner
@@ -49,32 +52,35 @@ def route(x: Narrow, routers: Narrow, bias: Floats, masks: Floats, rows: Floats)
     """Logits of routers [P, E, I] for tokens x [N, I], and what each picks, to rows [N, P, E+2K]."""
     linears, count, width = routers.shape
     weight, found = routers.reshape(linears * count, width), np.empty((len(x), linears * count), np.float32)
-    go_down(laid_down(weight, down_room(x, weight, len(weight)), x), x, np.arange(len(x)), found)
+    go_down(weight, x, np.arange(len(x)), found, down_room(x, weight))
     for p in range(linears):
         pick_many(found[:, p * count : (p + 1) * count], bias[p], masks[p], rows[:, p])
 
 
 @inner
-def go_into(
-    x: Narrow, a: Narrow, scaling: float, rows: Floats, slots: NDArray[np.int64], first: NDArray[np.int64], h: Narrow
-) -> None:
-    """h [N*K, R]: what each token's experts make of it, with their weights on it. Tokens that share an expert, a [E, R,
-    I], go into it together: see `by_expert`."""
-    count, rank = a.shape[0], a.shape[1]
-    top_k = (rows.shape[1] - count) // 2
-    h, down, found = h.reshape(-1), down_room(x, a, rank), np.empty((len(x), rank), np.float32)  # h [N*K*R]
+def weighted(low: np.float32, gate: np.float32) -> np.float32:
+    """What comes of an expert, with its weight on it: without any it must add nothing even where it overflows."""
+    return low * gate if gate != 0 else np.float32(0)
+
+
+@inner
+def go_into(x: Narrow, a: Narrow, tokens: NDArray[np.int64], first: NDArray[np.int64], h: Floats) -> None:
+    """h [M, R]: what experts, a [E, R, I], make of the tokens that pick them: see `by_expert`. Those that share one go
+    into it together."""
+    down = down_room(x, a)
+    for e in range(len(a)):
+        if first[e] < first[e + 1]:
+            each = slice(first[e], first[e + 1])
+            go_down(a[e], x, tokens[each], h[each], down)
+
+
+@inner
+def _by_slot(found: Floats, slots: NDArray[np.int64], gates: Floats, h: Narrow) -> None:
+    """What was found for slots [M], with their weights on it, to h [N*K, R]: nothing where none was."""
     h[:] = 0
-    for e in range(count):
-        if first[e] == first[e + 1]:
-            continue
-        own = slots[first[e] : first[e + 1]]
-        go_down(laid_down(a[e], down, x), x, own // top_k, found)
-        for m in range(len(own)):
-            n, k = own[m] // top_k, own[m] % top_k
-            gate = np.float32(rows[n, count + top_k + k] * scaling)
-            if gate != 0:  # an expert without weight must add nothing even where it overflows
-                for r in range(rank):
-                    put(h, own[m] * rank + r, found[m, r] * gate)
+    for m in range(len(slots)):
+        for r in range(found.shape[1]):
+            put(h, slots[m] * h.shape[1] + r, weighted(found[m, r], gates[m]))
 
 
 @inner
@@ -130,9 +136,12 @@ def mixed(
         own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
         read, picked = x[own], rows[own]
         ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
+        found = np.empty((len(read) * top_k, rank), np.float32)
         route(read, router, bias, masks, picked)
         for p in range(routers):
-            go_into(read, a[p], scaling, picked[:, p], *by_expert(picked[:, p], count, top_k), h[p])
+            slots, tokens, weights, first = by_expert(picked[:, p], count, top_k, scaling)
+            go_into(read, a[p], tokens, first, found)
+            _by_slot(found, slots, weights, h[p])
         for p in range(routers):
             _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
         if gates:

@@ -20,7 +20,7 @@ from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pa
 from molora.fast.kernel.products import product, products
 
 _NEAR = 768
-"""Inputs of some rows and some tokens that stay in a core's first cache"""
+"""Inputs of `ROWS` rows and some tokens that stay in a core's first cache"""
 
 TILE = 4 * LANES
 """Results of one token that are worked on at once."""
@@ -65,49 +65,37 @@ def h_room(shape: Any, like: Any, b: Any) -> Any:
 
 
 @_by_kind
-def down_room(x: Any, weight: Any, rows: Any) -> Any:
-    """For so many rows of a weight [..., I]; none where they are read as they are."""
+def down_room(x: Any, weight: Any) -> Any:
+    """For a part of a weight [..., I] on the way down; none where it is read as it is."""
     if _halves(x, weight):
-        return lambda x, weight, rows: np.empty((0, 0), np.float32)
-    return lambda x, weight, rows: room(rows, weight.shape[-1])
+        return lambda x, weight: np.empty((0, 0), np.float32)
+    return lambda x, weight: room(ROWS, min(_NEAR, weight.shape[-1]))
 
 
 @_by_kind
-def laid_down(weight: Any, down: Any, x: Any) -> Any:
-    """A [R, I], or a router, as `go_down` takes it for x."""
-    if _halves(weight, x):
-        return lambda weight, down, x: weight
-
-    def widened(weight: Narrow, down: Floats, x: Narrow) -> Floats:
-        widen(weight, down)
-        return down
-
-    return widened
-
-
-@_by_kind
-def go_down(weight: Any, x: Any, tokens: Any, h: Any) -> Any:
-    """h [M, R or more] = weight [R, I] @ x [N, I], of the tokens [M]."""
+def go_down(weight: Any, x: Any, tokens: Any, h: Any, down: Any) -> Any:
+    """h [M, R or more] = weight [R, I], A or a router, @ x [N, I], of the tokens [M]."""
     return _pairs_down if _halves(weight, x) else _floats_down
 
 
-def _floats_down(weight: Floats, x: Narrow, tokens: NDArray[np.int64], h: Floats) -> None:
+def _floats_down(weight: Narrow, x: Narrow, tokens: NDArray[np.int64], h: Floats, down: Floats) -> None:
     (rank, size), count = weight.shape, len(tokens)
     even = rank - rank % ROWS
     for m in range(count):
         for r in range(even):
             h[m, r] = 0
-    for i in range(0, size, _NEAR):
-        end = min(i + _NEAR, size)
-        for m in range(0, count, TOKENS):
-            for r in range(0, even, ROWS):
-                dots(weight, r, x, tokens, m, i, end, h)
+    for r in range(0, even, ROWS):
+        for i in range(0, size, _NEAR):
+            end = min(i + _NEAR, size)
+            widen(weight[r : r + ROWS, i:end], down)
+            for m in range(0, count, TOKENS):
+                dots(down, x, i, end, tokens, m, h, r)
     if even < rank:
         for m in range(count):
             product(weight[even:], x[tokens[m]], h[m, even:])
 
 
-def _pairs_down(weight: Narrow, x: Narrow, tokens: NDArray[np.int64], h: Floats) -> None:
+def _pairs_down(weight: Narrow, x: Narrow, tokens: NDArray[np.int64], h: Floats, down: Floats) -> None:
     last = len(tokens) - 1
     for m in range(0, len(tokens), 2):
         n = min(m + 1, last)  # a last one alone goes with itself

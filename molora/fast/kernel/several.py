@@ -63,15 +63,16 @@ def begun(typing_context: Any, low: Any, high: Any) -> Any:
 
 
 @intrinsic
-def tokens_at(typing_context: Any, numbers: Any, places: Any) -> Any:
-    """Which tokens stand at the places in an array."""
+def tokens_of(typing_context: Any, numbers: Any, group: Any) -> Any:
+    """The tokens of a group, numbers [groups, T]."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (numbers,) = _arrays(context, builder, signature.args[:1], args[:1])
-        each = [builder.load(builder.gep(numbers.data, [one])) for one in cgutils.unpack_tuple(builder, args[1])]
+        first = builder.gep(numbers.data, [builder.mul(args[1], index(TOGETHER))])
+        each = [builder.load(builder.gep(first, [index(n)])) for n in range(TOGETHER)]
         return context.make_tuple(builder, signature.return_type, each)
 
-    return _tokens_type(numbers, places), of
+    return _tokens_type(numbers, types.intp), of
 
 
 @intrinsic
@@ -141,19 +142,21 @@ def with_levels(typing_context: Any, sums: Any, rooms: Any, read: Any, tokens: A
 
 
 @intrinsic
-def raised(typing_context: Any, sums: Any, bank: Any, first: Any, h: Any, rank: Any, slots: Any) -> Any:
-    """The tokens' sums with what h [M, R] at their slots adds through R rows of the bank [B, `WIDTH`], from the
+def raised(typing_context: Any, sums: Any, bank: Any, first: Any, h: Any, group: Any) -> Any:
+    """The tokens' sums with what their group's h [groups, R, T] adds through R rows of the bank [B, `WIDTH`], from the
     first on, which are the same for all of them."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bank, h = _arrays(context, builder, [signature.args[1], signature.args[3]], [args[1], args[3]])
+        bank, h = _arrays(context, builder, signature.args[1:4:2], args[1:4:2])
+        rank = cgutils.unpack_tuple(builder, h.shape)[1]
         totals = _variables(builder, cgutils.unpack_tuple(builder, args[0]))
-        lows = [builder.gep(h.data, [builder.mul(slot, args[4])]) for slot in cgutils.unpack_tuple(builder, args[5])]
+        low = builder.gep(h.data, [builder.mul(args[4], builder.mul(rank, index(TOGETHER)))])
+        lows = [(builder.gep(low, [index(n)]), TOGETHER) for n in range(TOGETHER)]
         weights = builder.gep(bank.data, [builder.mul(args[2], index(WIDTH))])
-        _multiply(builder, totals, weights, index(WIDTH), args[4], lows)
+        _multiply(builder, totals, weights, index(WIDTH), rank, lows)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
 
-    return _sums_type(sums, bank, types.intp, h, types.intp, slots), of
+    return _sums_type(sums, bank, types.intp, h, types.intp), of
 
 
 @intrinsic
@@ -201,7 +204,7 @@ def multiplied(typing_context: Any, x: Any, panel: Any, rows: Any, tokens: Any) 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (x, x_line), (panel, line) = (_lines(context, builder, signature.args[i], args[i]) for i in range(2))
         totals = _variables(builder, [_KIND.each(0.0)] * 2 * TOGETHER)
-        lows = [builder.gep(x, [builder.mul(n, x_line)]) for n in cgutils.unpack_tuple(builder, args[3])]
+        lows = [(builder.gep(x, [builder.mul(n, x_line)]), 1) for n in cgutils.unpack_tuple(builder, args[3])]
         _multiply(builder, totals, panel, line, args[2], lows)
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in totals])
 
@@ -284,13 +287,17 @@ def _in_y(context: Any, builder: Any, kinds: Any, args: Any) -> list[Any]:
     return places
 
 
-def _multiply(builder: Any, totals: Sequence[Any], panel: Any, line: Any, rows: Any, lows: Sequence[Any]) -> None:
-    """Adds to each token's two registers its numbers times so many rows of a panel."""
+def _multiply(
+    builder: Any, totals: Sequence[Any], panel: Any, line: Any, rows: Any, lows: Sequence[tuple[Any, int]]
+) -> None:
+    """Adds to each token's two registers its numbers, where they begin and how far apart they lie, times so many rows
+    of a panel."""
     with cgutils.for_range(builder, rows) as loop:
         weights = _two(builder, panel, builder.mul(loop.index, line), _KIND.floats, 4)
         for number, place in enumerate(totals):
-            n, half = divmod(number, 2)
-            _add(builder, place, weights[half], _everywhere(builder, lows[n], loop.index, _SINGLE, _KIND.floats, 4))
+            (low, apart), half = lows[number // 2], number % 2
+            at = builder.mul(loop.index, index(apart))
+            _add(builder, place, weights[half], _everywhere(builder, low, at, _SINGLE, _KIND.floats, 4))
 
 
 def _from(builder: Any, first: Any, last: Any) -> list[Any]:
