@@ -23,25 +23,27 @@ _INDEX = ir.IntType(64)
 
 
 @intrinsic
-def dots(typing_context: Any, weight: Any, x: Any, begin: Any, end: Any, tokens: Any, at: Any, h: Any, to: Any) -> Any:
-    """Adds to `ROWS` columns of h [M, any], from one on, what a weight's first rows give for x [N, I] from `begin` to
-    `end` along I, for `TOKENS` of the tokens [M] from a place on; the last one's several times, but added once, where
-    there are fewer."""
+def dots(
+    typing_context: Any, weight: Any, row: Any, x: Any, begin: Any, end: Any, tokens: Any, at: Any, h: Any, to: Any
+) -> Any:
+    """Adds to `ROWS` columns of h [M, any], from one on, what as many rows of a weight, from one on, give for x [N, I]
+    from `begin` to `end` along I, for `TOKENS` of the tokens [M] from a place on; the last one's several times, but
+    added once, where there are fewer."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        weight, x, tokens, h = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1, 4, 6))
+        weight, x, tokens, h = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 2, 5, 7))
         last = builder.sub(cgutils.unpack_tuple(builder, tokens.shape)[0], index(1))
-        places = [builder.add(args[5], index(more)) for more in range(TOKENS)]
+        places = [builder.add(args[6], index(more)) for more in range(TOKENS)]
         places = [builder.select(builder.icmp_signed("<", place, last), place, last) for place in places]
         inputs = [_row(builder, x, builder.load(builder.gep(tokens.data, [place]))) for place in places]
-        rows = [_row(builder, weight, index(more)) for more in range(ROWS)]
+        rows = [_row(builder, weight, builder.add(args[1], index(more))) for more in range(ROWS)]
         sums = [cgutils.alloca_once(builder, _KIND.floats) for _ in range(TOKENS * ROWS)]
         for place in sums:
             builder.store(_KIND.each(0.0), place)
-        with cgutils.for_range(builder, builder.udiv(builder.sub(args[3], args[2]), index(LANES))) as loop:
+        with cgutils.for_range(builder, builder.udiv(builder.sub(args[4], args[3]), index(LANES))) as loop:
             o = builder.mul(loop.index, index(LANES))
-            i = builder.add(args[2], o)
-            read = [loaded(builder, builder.gep(own, [i]), signature.args[1].dtype) for own in inputs]
+            i = builder.add(args[3], o)
+            read = [loaded(builder, builder.gep(own, [i]), signature.args[2].dtype) for own in inputs]
             weights = [loaded(builder, builder.gep(own, [o]), signature.args[0].dtype) for own in rows]
             for number, place in enumerate(sums):
                 product = builder.fmul(weights[number % ROWS], read[number // ROWS], flags=REORDERS)
@@ -51,14 +53,15 @@ def dots(typing_context: Any, weight: Any, x: Any, begin: Any, end: Any, tokens:
         for number, place in enumerate(places):
             own = ir.Constant(ir.VectorType(ir.IntType(32), ROWS), list(range(number * ROWS, (number + 1) * ROWS)))
             part = builder.shuffle_vector(found, ir.Constant(found.type, ir.Undefined), own)
-            target = builder.gep(_row(builder, h, place), [args[7]])
+            target = builder.gep(_row(builder, h, place), [args[8]])
             targets.append(builder.bitcast(target, part.type.as_pointer()))
             parts.append(builder.fadd(builder.load(targets[-1], align=4), part, flags=REORDERS))
         for part, target in zip(parts, targets, strict=True):  # when all are read: some may be the same one
             builder.store(part, target, align=4)
         return context.get_dummy_value()
 
-    return types.void(weight, x, types.intp, types.intp, tokens, types.intp, h, types.intp), of
+    number = types.intp
+    return types.void(weight, number, x, number, number, tokens, number, h, number), of
 
 
 def _row(builder: Any, array: Any, number: Any) -> Any:

@@ -20,7 +20,8 @@ from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pa
 from molora.fast.kernel.products import product, products
 
 _NEAR = 768
-"""Inputs of `ROWS` rows and some tokens that stay in a core's first cache"""
+_ROWS = 8
+"""Inputs of so many rows, and of some tokens, that stay in a core's first cache"""
 
 TILE = 4 * LANES
 """Results of one token that are worked on at once."""
@@ -69,7 +70,7 @@ def down_room(x: Any, weight: Any) -> Any:
     """For a part of a weight [..., I] on the way down; none where it is read as it is."""
     if _halves(x, weight):
         return lambda x, weight: np.empty((0, 0), np.float32)
-    return lambda x, weight: room(ROWS, min(_NEAR, weight.shape[-1]))
+    return lambda x, weight: room(_ROWS, min(_NEAR, weight.shape[-1]))
 
 
 @_by_kind
@@ -84,12 +85,14 @@ def _floats_down(weight: Narrow, x: Narrow, tokens: NDArray[np.int64], h: Floats
     for m in range(count):
         for r in range(even):
             h[m, r] = 0
-    for r in range(0, even, ROWS):
+    for first in range(0, even, _ROWS):
+        last = min(first + _ROWS, even)
         for i in range(0, size, _NEAR):
             end = min(i + _NEAR, size)
-            widen(weight[r : r + ROWS, i:end], down)
+            widen(weight[first:last, i:end], down)
             for m in range(0, count, TOKENS):
-                dots(down, x, i, end, tokens, m, h, r)
+                for r in range(first, last, ROWS):
+                    dots(down, r - first, x, i, end, tokens, m, h, r)
     if even < rank:
         for m in range(count):
             product(weight[even:], x[tokens[m]], h[m, even:])
