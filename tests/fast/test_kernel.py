@@ -28,6 +28,7 @@ def assert_equal(given: Any, expected: Any) -> None:
 @pytest.mark.parametrize("tokens", [5, 7, 300])
 @pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 16), (9, 3, 64), (3, 1, 80)])
 def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens: int, parts: int) -> None:
+    torch.manual_seed(0)  # a score's last place is as much as is allowed
     query, kept = 3 * torch.randn(heads, size), torch.randn(2, groups, 310, size)
     kept[:, :, tokens:] = torch.nan  # room that is not filled
     keys, values = kept[:, :, :tokens]
