@@ -59,6 +59,17 @@ class PlainLora:
         return numbers(_narrow(self._a)), numbers(_narrow(torch.cat(self._b, dim=1))), np.cumsum([0, *widths])
 
     @property
+    def narrow(self) -> bool:
+        """Whether A's are bfloat16."""
+        return _narrow(self._a).dtype == torch.bfloat16
+
+    @property
+    def strengths(self) -> Tensor:
+        """[P, 1]: see `strength`."""
+        a = self._a.view(len(self._b), -1, self._a.shape[1])  # [P, R, I]
+        return torch.stack([strength(one, b) for one, b in zip(a, self._b, strict=True)])[:, None]
+
+    @property
     def operands(self) -> tuple[Tensor, Tensor]:
         """A [P, R, I] and, linear after linear, B [R, O], as kernels on a GPU take them."""
         return self._a, torch.cat([one.flatten() for one in self._b])
@@ -108,6 +119,17 @@ class Experts:
         )
 
     @property
+    def narrow(self) -> bool:
+        """Whether A's are bfloat16."""
+        return self._a.dtype == torch.bfloat16
+
+    @property
+    def strengths(self) -> Tensor:
+        """[P, E]: see `strength`."""
+        axes = self._p, self._e, self._r, -1
+        return strength(self._a.view(axes), self._b.view(axes)) * self._scaling
+
+    @property
     def operands(self) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
         """A [P, E, R, I], B [P, E, R, O], routers [P, E, I], their bias [P, E] and the scaling, as kernels on a GPU
         take them."""
@@ -152,6 +174,12 @@ class Experts:
         """silu(gate) * up [N, O] of two linears with what the experts add; may take the place of one of them."""
         self.add_many(x, (gate, up), masks, seen)
         return F.silu(gate).mul_(up)
+
+
+def strength(a: Tensor, b: Tensor) -> Tensor:
+    """The Frobenius norm [..] of what A [.., R, I] and B [.., R, O] would be as a weight [O, I], which is not made."""
+    a, b = a.float(), b.float()
+    return ((a @ a.mT) * (b @ b.mT)).sum((-2, -1)).sqrt()
 
 
 def numbers(tensor: Tensor) -> NDArray[Any]:

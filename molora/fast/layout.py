@@ -10,34 +10,43 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from molora.fast.adapter import Experts, PlainLora
+from molora.fast.kernel import packed_ranks
 from molora.fast.kernel.lanes import LANES
+from molora.fast.kernel.levels import LEVELS_BLOCK
+from molora.fast.kernel.lowering import beside, rows_of
 from molora.fast.kernel.several import WIDTH
+from molora.fast.threads import threads
+
+NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
+"""Where tokens go down in float32"""
 
 
-def experts_arrays(experts: Experts) -> Any:
-    """As `kernel.layers.Adapter`."""
+def experts_arrays(experts: Experts, *, whole: bool) -> Any:
+    """As `kernel.layers.Adapter`; `whole`: whether with A in whole numbers."""
     router, bias, a, b, scaling = experts.arrays
     _, count, rank, width = b.shape
     up = way_up([one.reshape(count * rank, width) for one in b])
-    return router, bias, a, up, scaling
+    return router, bias, a, way_down(a) if whole else NO_WORDS, up, scaling
 
 
-def lora_arrays(lora: PlainLora) -> Any:
+def lora_arrays(lora: PlainLora, *, whole: bool) -> Any:
     """The same for one expert that no router picks."""
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]
     a = a.reshape(len(first) - 1, 1, rank, width)
     up = way_up([b[:, begin:end] for begin, end in pairwise(first)])
-    return np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32), a, up, 1.0
+    none = np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32)
+    return *none, a, way_down(a) if whole else NO_WORDS, up, 1.0
 
 
 def alike(adapters: Sequence[Any]) -> list[Any]:
     """The same ones with routers, A's and B's each of one type in all of them: float32 where some are."""
     fields = [list(each) for each in zip(*adapters, strict=True)]
-    for number in (0, 2, 3):  # the narrow ones
+    for number in (0, 2, 4):  # the narrow ones
         if any(one.dtype == np.float32 for one in fields[number] if one.size):
             fields[number] = [_wide(one) for one in fields[number]]
         else:
@@ -49,6 +58,15 @@ def _wide(narrow: NDArray[Any]) -> NDArray[np.float32]:
     return narrow if narrow.dtype == np.float32 else (narrow.astype(np.uint32) << 16).view(np.float32)
 
 
+def way_down(a: NDArray[np.uint16]) -> NDArray[np.int32]:
+    """A's [P, E, R, I] in words [P, E, Q, G, any], see `kernel.lowering`."""
+    (linears, count, rank, width), side = a.shape, beside(a.shape[2])
+    shape = -(-rank * side // LANES), width // LEVELS_BLOCK, rows_of(side) * LANES
+    words = _aligned(np.zeros((linears * count, *shape), np.int32))
+    packed_ranks(a.reshape(-1, rank, width), words, side, threads())
+    return words.reshape(linears, count, *shape)
+
+
 def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """B's [E*R, O] by panels of `WIDTH` columns, one linear's after the other's: [panels, E*R, `WIDTH`]. Where the last
     of one is half empty, what it has stands there twice."""
@@ -57,4 +75,11 @@ def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
         columns = np.arange(-(-b.shape[1] // WIDTH) * WIDTH)
         columns[columns >= b.shape[1]] -= LANES
         made.append(b[:, columns].reshape(len(b), -1, WIDTH).transpose(1, 0, 2))
-    return np.ascontiguousarray(np.concatenate(made))
+    return _aligned(np.concatenate(made))
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers where a line of the CPU's cache begins, as torch places what it makes."""
+    room = torch.empty(array.nbytes, dtype=torch.uint8).numpy().view(array.dtype).reshape(array.shape)
+    room[:] = array
+    return room

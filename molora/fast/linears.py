@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from molora.edits import Masks
-from molora.fast.adapter import Experts, numbers
+from molora.fast.adapter import Experts, PlainLora, numbers
 from molora.fast.kernel import all_adapted, all_normed, mixed
-from molora.fast.layout import experts_arrays, lora_arrays
+from molora.fast.layout import NO_WORDS, experts_arrays, lora_arrays
 from molora.fast.levels import WORTH, Levels
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
@@ -30,6 +30,7 @@ _NO_ADAPTER = (
     np.empty((0, 0, 0), np.uint16),
     np.empty((0, 0), np.float32),
     np.empty((0, 0, 0, 0), np.uint16),
+    NO_WORDS,
     np.empty((0, 0, 0), np.uint16),
     1.0,
 )
@@ -160,8 +161,17 @@ class CompiledSite(Site):
 def _adapter(site: Site) -> Any:
     """As `kernel.layers.Adapter`."""
     if site.experts is not None:
-        return experts_arrays(site.experts)
-    return _NO_ADAPTER if site.lora is None else lora_arrays(site.lora)
+        return experts_arrays(site.experts, whole=_goes_whole(site, site.experts))
+    return _NO_ADAPTER if site.lora is None else lora_arrays(site.lora, whole=_goes_whole(site, site.lora))
+
+
+def _goes_whole(site: Site, adapter: Experts | PlainLora) -> bool:
+    """Whether a prompt's way down may read the whole numbers that the base reads, whose rounding then costs no more
+    through adapters than through the base: where they are bfloat16, and none is stronger than what it adapts."""
+    if not adapter.narrow:
+        return False
+    base = torch.stack([linear.weight.detach().norm() for linear in site.linears])  # [P]
+    return bool((adapter.strengths <= base[:, None]).all())
 
 
 def norm_arrays(norm: Any) -> tuple[NDArray[np.float32], float]:

@@ -36,8 +36,9 @@ def allow_packing(model: nn.Module) -> None:
     """Lets the lean pass read the base in 4 bits where its weights have no more: several times faster on a CPU.
 
     The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 15 bits of the
-    largest in a block. Prompts are read in bfloat16 where the CPU is fast in it, in 4 bits where compiled code
-    multiplies them, else in float32. Without this all is read in float32.
+    largest in a block, in prompts also on their way into adapters through which that costs no more than through the
+    base. Prompts are read in bfloat16 where the CPU is fast in it, in 4 bits where compiled code multiplies them, else
+    in float32. Without this all is read in float32.
     """
     _packed.add(model)
 

@@ -69,6 +69,21 @@ def test_agrees_with_torch_as_a_whole(kind: str) -> None:
     assert_agree(packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind]), Plan())
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "base alone"])
+def test_adapters_in_whole_numbers_agree_with_torch(kind: str) -> None:
+    model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
+    for name, weight in model.named_parameters():
+        if "lora" in name:
+            weight.data = (weight.data / 5).bfloat16().float()  # not stronger than the base any more
+    assert_agree(model, Plan())
+    layers = step_of(model)._compiled
+    assert layers is not None
+    _, qkv, out, _, gate_up, down = layers.arrays[0]
+    adapters = [linears[-1] for linears in (qkv, out, gate_up, down)]
+    assert sum(len(a) for _, _, a, *_ in adapters)
+    assert all(len(words) == len(a) for _, _, a, words, _, _ in adapters)
+
+
 EDITS = {
     "drop": RoutingEdit.drop([1, 2], layers=[0, 2]),
     "uniform": RoutingEdit.uniform(layers=[2]),

@@ -83,7 +83,7 @@ def adapted(
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     rows, width = np.empty((p, e + 2 * k), np.float32), y.shape[1]
     words = np.empty((width // LANES, 0), np.int32) if words is None else words
-    adapter = experts_arrays(experts) if experts else lora_arrays(lora)
+    adapter = experts_arrays(experts, whole=False) if experts else lora_arrays(lora, whole=False)
     given = words, np.arange(0, width + 1, O), np.arange(width, dtype=np.float32), adapter
     kernel.adapted(x[0].numpy(), given, on, array, rows, y[0].numpy(), onto, parts)
     return y, rows
@@ -253,6 +253,40 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
         assert_equal(one.logits, other.logits)
         assert_equal(one.weights, other.weights)
         assert one.expert_ids.tolist() == other.expert_ids.tolist()
+
+
+def words_of(site: CompiledSite) -> Any:
+    """A's in whole numbers, if they are."""
+    assert site.compiled is not None
+    return site.compiled.arrays[-1][3]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@torch.inference_mode()
+def test_float32_is_kept_to_where_rounding_would_cost_more_than_it_does_the_base(plain: bool) -> None:
+    experts = 1 if plain else E
+    for strong, coarse in ((False, True), (True, True), (False, False)):
+        made: Any = packable(2, O, rank=4, top_k=2, experts=experts, coarse=coarse)
+        if strong:
+            made[1].lora_B.data[:, -4:] *= 64  # of the last expert
+        words = words_of(CompiledSite(made, True, FLOAT, CompiledExperts, apart=True))
+        assert bool(len(words)) == (coarse and not strong)
+
+
+@pytest.mark.parametrize("rank", [LANES - 1, LANES + 3])  # one register of them, and two
+@pytest.mark.parametrize("plain", [False, True])
+@torch.inference_mode()
+def test_many_tokens_go_through_adapters_of_any_rank(plain: bool, rank: int) -> None:
+    made: Any = packable(2, O, rank=rank, top_k=2, experts=1 if plain else E, coarse=True)
+    site, x = CompiledSite(made, True, FLOAT, CompiledExperts, apart=True), torch.randn(40, 64)
+    assert len(words_of(site)) > 0
+    parts = [linear.base_layer(x) for linear in made]
+    if plain:
+        parts = list(PlainLora(made).add(x, torch.cat(parts, dim=1)).split(O, dim=1))
+    else:
+        Experts(made).add_many(x, parts, None, [])
+    (y,) = site.many(x, None, True, picks([] if plain else [(2, E, 2)], 40))
+    torch.testing.assert_close(y, torch.cat(parts, dim=1), rtol=2e-3, atol=2e-2)
 
 
 @pytest.mark.parametrize("tokens", [1, 275])

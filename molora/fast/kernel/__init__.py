@@ -16,6 +16,7 @@ from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.layers import listed
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
+from molora.fast.kernel.lowering import packed_ranks
 from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.passes import read_many, read_one
@@ -36,6 +37,7 @@ __all__ = [
     "mixed",
     "multiplied",
     "packed",
+    "packed_ranks",
     "read_many",
     "read_one",
 ]

@@ -12,8 +12,9 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, load, store
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.ranks import room
-from molora.fast.kernel.several import TOGETHER, WIDTH, added, divided, held, multiplied, put, some, weigh
+from molora.fast.kernel.several import TOGETHER, WIDTH, added, held, multiplied, put, some
 from molora.fast.kernel.shares import chunks_of, holder
+from molora.fast.kernel.weighing import divided, weigh
 
 _TOKENS = 4 * TOGETHER
 _KEYS = 256

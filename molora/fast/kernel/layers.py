@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import Floats, Narrow
 
-Adapter = tuple[Narrow, Floats, Narrow, Narrow, float]
-"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], B by panels
-[panels, E*R, `WIDTH`], see `layout`, and the scaling"""
+Adapter = tuple[Narrow, Floats, Narrow, NDArray[np.int32], Narrow, float]
+"""Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], and where a
+prompt's tokens go down in whole numbers in words [P, E, Q, G, any] too, see `lowering`; B by panels [panels, E*R,
+`WIDTH`], see `layout`; and the scaling"""
 
 Linears = tuple[NDArray[np.int32], NDArray[np.int64], Floats, Adapter]
 """Of those that read one input: words as in `levels.multiplied`, where each one's results begin in a row [P+1], their
@@ -39,7 +40,7 @@ def width_of(linears: Linears) -> int:
 @inner
 def routers_of(linears: Linears) -> int:
     """P, or 0 for none."""
-    _, _, _, (router, _, _, _, _) = linears
+    _, _, _, (router, _, _, _, _, _) = linears
     return len(router)
 
 

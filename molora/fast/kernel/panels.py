@@ -20,6 +20,7 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
+from molora.fast.kernel.lowering import laid, lowered, ranks_in
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
 from molora.fast.kernel.prompt import by_expert, go_into, route, weighted
 from molora.fast.kernel.ranks import room
@@ -85,32 +86,9 @@ def _widen(bank: Floats, weight: Narrow) -> None:
 
 
 @inner
-def _by_groups(
-    found: Floats,
-    tokens: NDArray[np.int64],
-    gates: Floats,
-    each: tuple[int, int],
-    begin: int,
-    h: Floats,
-    order: NDArray[np.int64],
-) -> int:
-    """What was found [M, R] for `each` of some tokens [M], which are numbered from where their chunk begins, with their
-    weights on it: to h [groups, R, `TOGETHER`] and order [groups, `TOGETHER`], the last one several times where no
-    other follows. How many groups."""
-    (first, end), group = each, 0
-    for m in range(first, end, TOGETHER):
-        for n in range(TOGETHER):
-            at = min(m + n, end - 1)
-            order[group, n] = begin + tokens[at]
-            for r in range(found.shape[1]):
-                h[group, r, n] = weighted(found[at, r], gates[at])
-        group += 1
-    return group
-
-
-@inner
 def _lower(
     x: Floats,
+    read: tuple[NDArray[np.int16], Floats],
     span: tuple[int, int],
     adapter: Adapter,
     masks: Floats,
@@ -118,26 +96,37 @@ def _lower(
     low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
     chunk: int,
 ) -> None:
-    """A chunk of the tokens x [N, I] through routers and down through experts, or down through plain LoRA, which is an
-    expert that all of them pick; rows and `low` as `all_adapted` has them."""
-    (router, bias, a, _, scaling), (begin, end), (h, order, starts), own = adapter, span, low, x[slice(*span)]
-    (linears, count, rank, _), routed, top_k, size = a.shape, len(router) > 0, 1, len(own)
-    tokens, gates, first = np.arange(size), np.ones(size, np.float32), np.array([0, size])
-    picked = np.empty((size, linears, rows.shape[2]), np.float32)  # nearer to each other than all layers' are
+    """A chunk of the tokens x [N, I], which are `read` as whole numbers, through routers and down through experts, or
+    down through plain LoRA, which is an expert that all of them pick. rows and `low` as `all_adapted` has them: an
+    expert's tokens by groups, the last one several times where no other follows."""
+    (router, bias, a, down, _, scaling), (begin, end), (h, order, starts), own = adapter, span, low, x[slice(*span)]
+    (linears, count, rank, _), (_, registers, _, _, _), routed, top_k = a.shape, h.shape, len(router) > 0, 1
+    tokens = np.minimum(np.arange(-(-len(own) // TOGETHER) * TOGETHER), len(own) - 1)
+    gates, first = np.ones(len(tokens), np.float32), np.array([0, len(tokens)])
+    picked = np.empty((len(own), linears, rows.shape[2]), np.float32)  # nearer to each other than all layers' are
     if routed:
         top_k = (rows.shape[2] - count) // 2
         route(own, router, bias, masks, picked)
         rows[begin:end] = picked
-    found = np.empty((size * top_k, rank), np.float32)
+    before = begin * top_k // TOGETHER + chunk * count
     for p in range(linears):
         if routed:
-            _, tokens, gates, first = by_expert(picked[:, p], count, top_k, scaling)
-        go_into(own, a[p], tokens, first, found)
-        group = begin * top_k // TOGETHER + chunk * count
+            _, tokens, gates, first = by_expert(picked[:, p], count, top_k, scaling, TOGETHER)
+        order[p].reshape(-1)[before * TOGETHER :][: len(tokens)] = begin + tokens
+        starts[chunk, p] = before + first // TOGETHER
+        if len(down) == 0:
+            found = np.empty((len(tokens), rank), np.float32)
+            go_into(own, a[p], tokens, first, found)
+            for m in range(len(tokens)):
+                for r in range(rank):
+                    h[p, 0, before + m // TOGETHER, r, m % TOGETHER] = weighted(found[m, r], gates[m])
+            continue
         for e in range(count):
-            each, starts[chunk, p, e] = (first[e], first[e + 1]), group
-            group += _by_groups(found, tokens, gates, each, begin, h[p, group:], order[p, group:])
-        starts[chunk, p, count] = group
+            for group in range(starts[chunk, p, e], starts[chunk, p, e + 1]):
+                them = tokens_of(order[p], group)
+                for q in range(registers):
+                    ranks = lowered(down, (p * count + e) * registers + q, read, them)
+                    laid(ranks, gates, group - before, h[p, q], group)
 
 
 @inner
@@ -152,25 +141,26 @@ def _put_chunk(
     to: tuple[Floats, int, int, int],
 ) -> None:
     """A chunk of tokens through a panel: the base's product, from the `start` on, `onto` what is there, and what an
-    adapter adds by a bank [E*R, `WIDTH`] of h [groups, R, `TOGETHER`], each expert's groups from the first of [E+1] on:
-    of all tokens side by side, or where it is `routed` of those in the order [groups, `TOGETHER`]. `to`: as `put` takes
-    it."""
+    adapter adds by a bank [E*R, `WIDTH`] of h [Q, groups, W, T], each expert's groups from the first of [E+1] on:
+    of all tokens side by side, or where it is `routed` of those in the order [groups, T]. `to`: as `put` takes it."""
     (begin, end), (bank, h, order, first) = span, adapter
-    group = first[0]
+    experts = len(first) - 1
+    rank, group = len(bank) // experts, first[0]
     for n in range(begin, end, TOGETHER):
         them = some(n, end)
         found = with_levels(begun(*start), rooms, read, them)
-        if not routed:
-            found = raised(found, bank, 0, h, group)
+        if rank and not routed:
+            found = raised(found, bank, (0, min(rank, h.shape[2])), h[0], group)
             group += 1
         if onto:
             found = added(found, held(to, them))
         put(found, to, them)
-    if routed:
-        for e in range(len(first) - 1):
+    for q in range(0 if routed else 1, len(h)):
+        for e in range(experts):
+            rows = e * rank + q * h.shape[2], min(rank - q * h.shape[2], h.shape[2])
             for group in range(first[e], first[e + 1]):
                 them = tokens_of(order, group)
-                put(raised(held(to, them), bank, e * h.shape[1], h, group), to, them)
+                put(raised(held(to, them), bank, rows, h[q], group), to, them)
 
 
 @inner
@@ -250,16 +240,20 @@ def all_adapted(
     and makes their results, or where they are few some of all results.
     """
     words, first, bias, adapter = linears
-    (router, _, a, up, _), tokens, sites = adapter, len(x), len(first) - 1
-    if not (lora or len(router)):
-        a, up = a[:0], up[:0]
-    blocks, routed, count, top_k, rank = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0
-    if len(a):
-        count, rank, top_k = a.shape[1], a.shape[2], (rows.shape[2] - a.shape[1]) // 2 if routed else 1
+    (router, _, a, down, up, _), tokens, sites = adapter, len(x), len(first) - 1
+    blocks, routed, count, top_k, registers, wide = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0, 0
+    adds = len(a) > 0 and (lora or routed)
+    if adds:
+        count, registers, wide = a.shape[1], 1, a.shape[2]
+        top_k = (rows.shape[2] - count) // 2 if routed else 1
+        if len(down):
+            registers, wide = down.shape[2], ranks_in(down)
+    else:
+        up = up[:0]
     ends, apart = chunks_of(tokens, parts), tokens >= _APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
     steps, groups = np.empty((tokens, blocks), np.float32), -(-tokens * top_k // TOGETHER) + (len(ends) - 1) * count
-    h = np.empty((sites, groups, rank, TOGETHER), np.float32)
+    h = np.empty((sites, registers, groups, wide, TOGETHER), np.float32)
     own = np.empty((tokens if len(norm[0]) else 0, x.shape[1]), np.float32)
     order = np.empty((sites, groups, TOGETHER), np.int64)  # tokens by expert, chunk after chunk, as h has them
     starts = np.zeros((len(ends) - 1, sites, count + 1), np.int64)  # where in each chunk an expert's begin
@@ -273,8 +267,8 @@ def all_adapted(
                 if len(own):
                     norm_row(x[n], *norm, own[n])
                 quantize_less(own[n] if len(own) else x[n], whole[n], steps[n], sums[n])
-            if len(a):
-                _lower(own if len(own) else x, span, adapter, masks, rows, low, chunk)
+            if adds:
+                _lower(own if len(own) else x, (whole, steps), span, adapter, masks, rows, low, chunk)
         if apart:
             _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
     if not apart:

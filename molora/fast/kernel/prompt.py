@@ -25,16 +25,17 @@ from molora.fast.kernel.ranks import (
 
 @inner
 def by_expert(
-    rows: Floats, count: int, top_k: int, scaling: float
+    rows: Floats, count: int, top_k: int, scaling: float, together: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.int64]]:
     """Slots of rows [N, E+2K], numbered n*K + k, with those of the first expert first; of each the token n and what is
-    to be put on it; and where each expert's begin [E+1]. One that an edit switches off is none's."""
+    to be put on it; and where each expert's begin [E+1]. An expert's last slot stands there again until they are a
+    multiple of so many `together`. One that an edit switches off is none's."""
     first = np.zeros(count + 2, np.int64)
     for n in range(len(rows)):
         for k in range(count, count + top_k):
             first[int(rows[n, k]) + 2] += int(rows[n, k]) >= 0
     for e in range(count):
-        first[e + 2] += first[e + 1]
+        first[e + 2] = first[e + 1] - -first[e + 2] // together * together
     slots, tokens = np.empty(first[count + 1], np.int64), np.empty(first[count + 1], np.int64)
     gates = np.empty(first[count + 1], np.float32)
     for n in range(len(rows)):
@@ -44,6 +45,11 @@ def by_expert(
                 m = first[e + 1]
                 slots[m], tokens[m], gates[m] = n * top_k + k, n, rows[n, count + top_k + k] * scaling
                 first[e + 1] = m + 1
+    for e in range(count):
+        while first[e + 1] % together:
+            m = first[e + 1]
+            slots[m], tokens[m], gates[m] = slots[m - 1], tokens[m - 1], gates[m - 1]
+            first[e + 1] = m + 1
     return slots, tokens, gates, first[: count + 1]
 
 
@@ -139,7 +145,7 @@ def mixed(
         found = np.empty((len(read) * top_k, rank), np.float32)
         route(read, router, bias, masks, picked)
         for p in range(routers):
-            slots, tokens, weights, first = by_expert(picked[:, p], count, top_k, scaling)
+            slots, tokens, weights, first = by_expert(picked[:, p], count, top_k, scaling, 1)
             go_into(read, a[p], tokens, first, found)
             _by_slot(found, slots, weights, h[p])
         for p in range(routers):

@@ -22,7 +22,7 @@ from molora.fast.kernel.shares import chunks_of, holder
 def _down(x: Floats, p: int, adapter: Adapter, masks: Floats, row: Floats, ids: NDArray[np.int64], h: Floats) -> None:
     """What one router picks, row [E+2K], and h [K, R]: x [I] in the ranks of those that weigh anything, the others' ids
     [K] are -1. Or in those of plain LoRA, which is expert 0."""
-    router, bias, a, _, scaling = adapter
+    router, bias, a, _, _, scaling = adapter
     count, top_k = a.shape[1], h.shape[0]
     if len(router) == 0:
         product(a[p, 0], x, h[0])
@@ -69,7 +69,7 @@ def adapted(
     rows [P, E+2K] takes logits, ids and weights. Each part of the work makes some of y.
     """
     words, first, bias, adapter = linears
-    router, _, a, up, _ = adapter
+    router, _, a, _, up, _ = adapter
     routed, adds, top_k = len(router) > 0, len(a) > 0 and (lora or len(router) > 0), 1
     if routed:
         top_k = (rows.shape[1] - a.shape[1]) // 2
