@@ -41,7 +41,7 @@ FULL = {
     "decode": Effort(30, 10, 100),
     "decode_batch8": Effort(20, 3, 60),
     "prefill32": Effort(10, 3, 60),
-    "prefill512": Effort(45, 2, 30),
+    "prefill512": Effort(90, 2, 60),
     "prefill4096": Effort(15, 1, 10),
 }
 """Together under five minutes for the demo on a CPU: of the longest only base and MoLoRA have a turn, see `_turns`"""
