@@ -1,4 +1,4 @@
-"""The compiled functions on their own against torch's; those with adapters are in `test_compiled_adapters.py`."""
+"""The compiled functions alone against torch's; with adapters: `test_compiled_adapters.py`, `test_linears.py`."""
 
 from __future__ import annotations
 
