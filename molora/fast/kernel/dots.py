@@ -1,5 +1,8 @@
-"""Some rows of a weight times some tokens, both read along I: as many sums at once as fill a register when they are
-added up."""
+"""Some rows of a weight times some tokens, both read along I: as many sums at once as fill registers when they are
+added up.
+
+Axes: W numbers of a register, `_LANES`.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,14 @@ from molora.fast.kernel.instructions import Kind, index
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES, loaded
 
-TOKENS = 2 if LANES == 16 else 4
-ROWS = LANES // TOKENS
+_LANES = min(LANES, 8)
+"""No more than 256 bits: products of floats in longer registers, for more than some microseconds, make Intel's CPUs do
+all else in such registers slower for a millisecond (by 4% to 7%), which is more than they save here"""
+TOKENS = 4
+ROWS = 4 if LANES == 16 else _LANES // TOKENS
+"""With `TOKENS` half of the registers, of which there are 32 where there are longer ones"""
 
-_KIND = Kind.of(LANES)
+_KIND = Kind.of(_LANES)
 _INDEX = ir.IntType(64)
 
 
@@ -40,19 +47,20 @@ def dots(
         sums = [cgutils.alloca_once(builder, _KIND.floats) for _ in range(TOKENS * ROWS)]
         for place in sums:
             builder.store(_KIND.each(0.0), place)
-        with cgutils.for_range(builder, builder.udiv(builder.sub(args[4], args[3]), index(LANES))) as loop:
-            o = builder.mul(loop.index, index(LANES))
+        with cgutils.for_range(builder, builder.udiv(builder.sub(args[4], args[3]), index(_LANES))) as loop:
+            o = builder.mul(loop.index, index(_LANES))
             i = builder.add(args[3], o)
-            read = [loaded(builder, builder.gep(own, [i]), signature.args[2].dtype) for own in inputs]
-            weights = [loaded(builder, builder.gep(own, [o]), signature.args[0].dtype) for own in rows]
+            read = [loaded(builder, builder.gep(own, [i]), signature.args[2].dtype, _KIND) for own in inputs]
+            weights = [loaded(builder, builder.gep(own, [o]), signature.args[0].dtype, _KIND) for own in rows]
             for number, place in enumerate(sums):
                 product = builder.fmul(weights[number % ROWS], read[number // ROWS], flags=REORDERS)
                 builder.store(builder.fadd(builder.load(place), product, flags=REORDERS), place)
-        found = _added_up(builder, [builder.load(place) for place in sums])
-        parts, targets = [], []
+        each, parts, targets = [builder.load(place) for place in sums], [], []
+        found = [_added_up(builder, each[first : first + _LANES]) for first in range(0, len(each), _LANES)]
         for number, place in enumerate(places):
-            own = ir.Constant(ir.VectorType(ir.IntType(32), ROWS), list(range(number * ROWS, (number + 1) * ROWS)))
-            part = builder.shuffle_vector(found, ir.Constant(found.type, ir.Undefined), own)
+            which, first = divmod(number * ROWS, _LANES)
+            own = ir.Constant(ir.VectorType(ir.IntType(32), ROWS), list(range(first, first + ROWS)))
+            part = builder.shuffle_vector(found[which], ir.Constant(found[which].type, ir.Undefined), own)
             target = builder.gep(_row(builder, h, place), [args[8]])
             targets.append(builder.bitcast(target, part.type.as_pointer()))
             parts.append(builder.fadd(builder.load(targets[-1], align=4), part, flags=REORDERS))
@@ -72,12 +80,12 @@ def _row(builder: Any, array: Any, number: Any) -> Any:
 
 
 def _added_up(builder: Any, lanes: Sequence[Any]) -> Any:
-    """The sum of each of `LANES` registers, side by side in one: halves of two are added to each other, then quarters
+    """The sum of each of W registers, side by side in one: halves of two are added to each other, then quarters
     of two that hold such sums, and so on, in a third of the steps that it takes for each of them alone."""
-    length = LANES
+    length = _LANES
     while len(lanes) > 1:
         length //= 2
-        firsts = [2 * length * part + more for part in range(LANES // length) for more in range(length)]
+        firsts = [2 * length * part + more for part in range(_LANES // length) for more in range(length)]
         low, high = (ir.Constant(_KIND.words, [at + half for at in firsts]) for half in (0, length))
         lanes = [
             builder.fadd(

@@ -51,12 +51,12 @@ def pointer_to(context: Any, builder: Any, kind: Any, place: Any, target: Any) -
     return builder.bitcast(builder.gep(data, [at]), target.as_pointer())
 
 
-def loaded(builder: Any, place: Any, dtype: Any) -> Any:
+def loaded(builder: Any, place: Any, dtype: Any, kind: Kind = _KIND) -> Any:
     """Instructions for the lanes of narrow numbers from a place on."""
     if dtype != types.uint16:
-        return builder.load(builder.bitcast(place, _KIND.floats.as_pointer()), align=4)
-    halves = builder.load(builder.bitcast(place, _KIND.halves.as_pointer()), align=2)
-    return builder.bitcast(builder.shl(builder.zext(halves, _KIND.words), _KIND.each(16)), _KIND.floats)
+        return builder.load(builder.bitcast(place, kind.floats.as_pointer()), align=4)
+    halves = builder.load(builder.bitcast(place, kind.halves.as_pointer()), align=2)
+    return builder.bitcast(builder.shl(builder.zext(halves, kind.words), kind.each(16)), kind.floats)
 
 
 def _arithmetic(operation: Any, instruction: str) -> None:
