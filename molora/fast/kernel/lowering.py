@@ -112,18 +112,18 @@ _one, _two, _ROWS_OF_ONE = _lowered(1), _lowered(2), rows_of(1)
 
 
 @inner
-def lowered(words: NDArray[np.int32], which: int, read: Any, tokens: Any) -> Any:
-    """One register of ranks of each of the tokens: which, of all that the words have. read: whole numbers [N, G*32] and
-    steps [N, G], see `levels.quantize_less`."""
-    if words.shape[-1] == _ROWS_OF_ONE * LANES:
-        return _one(words, which, read, tokens)
-    return _two(words, which, read, tokens)
-
-
-@inner
 def ranks_in(words: NDArray[np.int32]) -> int:
     """W"""
     return LANES if words.shape[-1] == _ROWS_OF_ONE * LANES else LANES // 2
+
+
+@inner
+def lowered(words: NDArray[np.int32], which: int, read: Any, tokens: Any) -> Any:
+    """One register of ranks of each of the tokens: which, of all that the words have. read: whole numbers [N, G*32] and
+    steps [N, G], see `levels.quantize_less`."""
+    if ranks_in(words) == LANES:
+        return _one(words, which, read, tokens)
+    return _two(words, which, read, tokens)
 
 
 @intrinsic
