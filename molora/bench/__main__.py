@@ -13,12 +13,10 @@ from typing import Any
 import torch
 
 from molora.base import QUANTIZE
-from molora.bench import length
 from molora.bench.report import lengths_table, section, table
-from molora.bench.run import run
+from molora.bench.run import late_tokens, run
 from molora.demo import DEMO
 from molora.errors import MoloraError
-from molora.loading import load
 from molora.report import replaced
 from molora.shapes import SHAPES
 
@@ -45,9 +43,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quantize", choices=QUANTIZE, default="auto", help="of the base; auto: 4bit on CUDA")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and jobs: under 50 s for the demo on a CPU")
-    parser.add_argument(
-        "--length", action="store_true", help="only what a token costs after 10 to 3,950 others, on a CPU"
-    )
+    parser.add_argument("--length", action="store_true", help="only what a token costs after 10 to 3,950 others")
     parser.add_argument("--json", type=Path, help="file for the report")
     parser.add_argument(
         "--readme", type=Path, help="Markdown file whose part on speed is made anew from all bench*.json beside --json"
@@ -62,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(argv)
     try:
         if args.length:
-            engine = load(args.shape or args.model, args.base, args.quantize, "cpu")
-            print(lengths_table([cost._asdict() for cost in length.costs(engine)]), flush=True)
+            late = late_tokens(args.shape or args.model, args.base, args.quantize, args.device)
+            print(lengths_table([cost._asdict() for cost in late]), flush=True)
             return 0
         _make_room(args.json, args.readme)
         report = _all(args) if args.all_shapes is not None else _one(args.shape or args.model, args)

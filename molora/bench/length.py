@@ -2,7 +2,8 @@
 
 Attention reads all keys and values so far, so it grows with them; the record must not. What the record takes is
 measured beside: the same tokens are read without one, in turns. What is left beside attention grows a little, too: keys
-and values that are read push weights out of the CPU's caches.
+and values that are read push weights out of the CPU's caches. On a GPU a token is one graph, in which attention is not
+told apart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from molora.bench.measuring import tokens
+from molora.bench.measuring import tokens, wait
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
 from molora.fast.cache import growing_cache
@@ -37,8 +38,9 @@ class Cost(NamedTuple):
     """All of it: the pass, its record, the trace handed out, the text"""
     unrecorded: float
     """The same without record and trace"""
-    attention: float
-    """The queries' way through as many keys and values in all layers, by itself, after a token as in one"""
+    attention: float | None
+    """The queries' way through as many keys and values in all layers, by itself, after a token as in one; None on a
+    GPU"""
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
@@ -48,19 +50,21 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
     wanted = [length for length in lengths if length + _TOKENS <= engine.info.context_length]
     ids = tokens({MOLORA: system}, max(wanted, default=0) + _TOKENS)
     readings = [one.reading(len(ids)) for one in (system, system.unrecorded)]
+    on_a_gpu = engine.model.get_input_embeddings().weight.is_cuda
     found, at, order = [], 0, Random(0)
     with readings[0].recording(), readings[1].recording():
         for length in wanted:
             for reading in readings:
                 _read(reading, ids[at:length])
-            at, attention = length + _TOKENS, _Attention(engine.model, length)
-            times: list[list[float]] = [[], [], []]
+            at, alone = length + _TOKENS, [] if on_a_gpu else [_Attention(engine.model, length).time]
+            times: list[list[float]] = [[] for _ in (*readings, *alone)]
             for token in ids[length:at]:
                 each = [partial(_one, reading, token, recorded=reading is readings[0]) for reading in readings]
-                turns: list[Callable[[], float]] = [*each, attention.time]
-                for number in order.sample(range(3), 3):  # what always comes after the same finds what that has left
+                turns: list[Callable[[], float]] = [*each, *alone]
+                for number in order.sample(range(len(turns)), len(turns)):  # each finds what the one before has left
                     times[number].append(turns[number]())
-            found.append(Cost(length, *map(min, times)))
+            recorded, unrecorded, *attention = map(min, times)
+            found.append(Cost(length, recorded, unrecorded, attention[0] if attention else None))
     return found
 
 
@@ -73,9 +77,10 @@ def _read(reading: Reading, ids: list[int]) -> None:
 def _one(reading: Reading, token: int, *, recorded: bool) -> float:
     """Milliseconds until one token more is read and, where it is recorded, the trace handed out."""
     started = time.perf_counter()
-    reading.read([token], [reading.text.push(token)], [ANSWER])
+    logits = reading.read([token], [reading.text.push(token)], [ANSWER])
     if recorded:
         reading.trace({})
+    wait(logits)
     return 1000 * (time.perf_counter() - started)
 
 

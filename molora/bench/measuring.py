@@ -145,7 +145,7 @@ def tokens(systems: Mapping[str, System], count: int) -> list[int]:
 def _timed(reading: Reading, ids: Sequence[int]) -> float:
     started = time.perf_counter()
     for logits in reading.prefill(ids, [PROMPT] * len(ids)):
-        _wait(logits)
+        wait(logits)
     return time.perf_counter() - started
 
 
@@ -155,10 +155,11 @@ def _read_batch(reading: Reading, ids: Sequence[int], owners: Tensor, places: Te
     last = torch.arange(len(ids) - BATCH, len(ids), device=owners.device)
     blank, phase = [""] * len(ids), [PROMPT] * len(ids)
     started = time.perf_counter()
-    _wait(reading.read_among(ids, blank, phase, kept=last, among=among))
+    wait(reading.read_among(ids, blank, phase, kept=last, among=among))
     return time.perf_counter() - started
 
 
-def _wait(logits: Tensor) -> None:
+def wait(logits: Tensor) -> None:
+    """Until a GPU has made them."""
     if logits.is_cuda:
         torch.cuda.synchronize(logits.device)

@@ -50,11 +50,13 @@ def lengths_table(costs: list[dict[str, Any]]) -> str:
         "| one token more, recorded | ms | attention, ms | all else, ms | not recorded, ms | recording on / off |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    lines += [
-        f"| after {one['length']:,} others | {one['token']:.1f} | {one['attention']:.1f} "
-        f"| {one['token'] - one['attention']:.1f} | {one['unrecorded']:.1f} | {one['token'] / one['unrecorded']:.2f} |"
-        for one in costs
-    ]
+    for one in costs:
+        attention = one["attention"]
+        rest = None if attention is None else one["token"] - attention
+        cells = (_number(each) for each in (one["token"], attention, rest, one["unrecorded"]))
+        lines.append(
+            f"| after {one['length']:,} others | {' | '.join(cells)} | {one['token'] / one['unrecorded']:.2f} |"
+        )
     return "\n".join(lines)
 
 

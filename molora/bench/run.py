@@ -13,7 +13,7 @@ from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
 from molora.bench.fresh import device_bytes, first_token_seconds, fresh, loaded
 from molora.bench.generate import GENERATE, generate_turn
-from molora.bench.length import costs
+from molora.bench.length import Cost, costs
 from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
 from molora.bench.machine import machine
 from molora.bench.made import made_base, made_engine
@@ -86,7 +86,7 @@ def run(
             turns = _turns(job, effort, systems, room, llama)
             if turns:
                 seconds[job] = interleaved(job, turns, effort, int(effort.least > 1), _slow(job, turns))
-        late = costs(subject.engine) if device == "cpu" and not quick and fits(subject.engine.model) else []
+        late = costs(subject.engine) if not quick and fits(subject.engine.model) else []
         absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
         needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
     info = subject.engine.info
@@ -109,6 +109,14 @@ def run(
         "bandwidth": _bandwidth(bandwidth, needed, seconds.get("decode", {})),
         "missing": absent,
     }
+
+
+def late_tokens(model: str, base: str | None, quantize: Quantize, device: str) -> list[Cost]:
+    """What a token costs early and late in a long text. Raises MoloraError for what cannot be loaded."""
+    device = resolve_device(device)
+    if model in SHAPES:
+        return costs(_made(model, resolve_quantize(quantize, device), device).engine)
+    return costs(load(model, base, quantize, device))
 
 
 def _subject(model: str, base: str | None, quantize: Quantize, device: str, quick: bool) -> Subject:

@@ -48,6 +48,8 @@ def test_what_a_late_token_costs_is_told_where_it_was_measured() -> None:
     found = rows(table(made_bench() | {"lengths": [late]}))
     assert found["one token more, recorded"][0][0] == "ms"
     assert found["after 3,950 others"] == [["12.0", "4.5", "7.5", "10.0", "1.20"]]
+    found = rows(table(made_bench() | {"lengths": [late | {"attention": None}]}))
+    assert found["after 3,950 others"] == [["12.0", "", "", "10.0", "1.20"]], "attention is not told apart on a GPU"
     assert "one token more, recorded" not in rows(table(made_bench()))
 
 
