@@ -28,9 +28,7 @@ NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
 def experts_arrays(experts: Experts, *, whole: bool) -> Any:
     """As `kernel.layers.Adapter`; `whole`: whether with A in whole numbers."""
     router, bias, a, b, scaling = experts.arrays
-    _, count, rank, width = b.shape
-    up = way_up([one.reshape(count * rank, width) for one in b])
-    return router, bias, a, way_down(a) if whole else NO_WORDS, up, scaling
+    return router, bias, a, way_down(a) if whole else NO_WORDS, way_up(list(b)), scaling
 
 
 def lora_arrays(lora: PlainLora, *, whole: bool) -> Any:
@@ -38,7 +36,7 @@ def lora_arrays(lora: PlainLora, *, whole: bool) -> Any:
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]
     a = a.reshape(len(first) - 1, 1, rank, width)
-    up = way_up([b[:, begin:end] for begin, end in pairwise(first)])
+    up = way_up([b[None, :, begin:end] for begin, end in pairwise(first)])
     none = np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32)
     return *none, a, way_down(a) if whole else NO_WORDS, up, 1.0
 
@@ -68,14 +66,16 @@ def way_down(a: NDArray[np.uint16]) -> NDArray[np.int32]:
 
 
 def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """B's [E*R, O] by panels of `WIDTH` columns, one linear's after the other's: [panels, E*R, `WIDTH`]. Where the last
-    of one is half empty, what it has stands there twice."""
+    """B's [E, R, O] by panels of `WIDTH` columns, one linear's after the other's: [E, panels, R, `WIDTH`], so that one
+    token reads what it needs of an expert without a gap. Where the last of one is half empty, what it has stands there
+    twice."""
     made = []
     for b in weights:
-        columns = np.arange(-(-b.shape[1] // WIDTH) * WIDTH)
-        columns[columns >= b.shape[1]] -= LANES
-        made.append(b[:, columns].reshape(len(b), -1, WIDTH).transpose(1, 0, 2))
-    return _aligned(np.concatenate(made))
+        count, rank, width = b.shape
+        columns = np.arange(-(-width // WIDTH) * WIDTH)
+        columns[columns >= width] -= LANES
+        made.append(b[:, :, columns].reshape(count, rank, -1, WIDTH).transpose(0, 2, 1, 3))
+    return _aligned(np.concatenate(made, axis=1))
 
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:

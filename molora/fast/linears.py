@@ -31,7 +31,7 @@ _NO_ADAPTER = (
     np.empty((0, 0), np.float32),
     np.empty((0, 0, 0, 0), np.uint16),
     NO_WORDS,
-    np.empty((0, 0, 0), np.uint16),
+    np.empty((0, 0, 0, 0), np.uint16),
     1.0,
 )
 """See `kernel.layers.Adapter`"""

@@ -10,21 +10,21 @@ from molora.fast.layout import alike, way_down, way_up
 
 
 def test_panels_of_one_linear_follow_the_others() -> None:
-    narrow, wide = (np.random.default_rng(0).normal(size=(6, width)) for width in (3 * LANES, WIDTH))
+    narrow, wide = (np.random.default_rng(0).normal(size=(2, 3, width)) for width in (3 * LANES, WIDTH))
     panels = way_up([narrow, wide])
-    assert panels.shape == (3, 6, WIDTH)
-    assert panels.flags.c_contiguous
-    assert (panels[0] == narrow[:, :WIDTH]).all()
-    assert (panels[1, :, :LANES] == narrow[:, WIDTH:]).all()
-    assert (panels[1, :, LANES:] == narrow[:, WIDTH:]).all(), "twice, where a panel is half empty"
-    assert (panels[2] == wide).all()
+    assert panels.shape == (2, 3, 3, WIDTH)
+    assert panels.flags.c_contiguous, "what one expert has lies together"
+    assert (panels[:, 0] == narrow[:, :, :WIDTH]).all()
+    assert (panels[:, 1, :, :LANES] == narrow[:, :, WIDTH:]).all()
+    assert (panels[:, 1, :, LANES:] == narrow[:, :, WIDTH:]).all(), "twice, where a panel is half empty"
+    assert (panels[:, 2] == wide).all()
 
 
 def test_what_is_laid_out_begins_with_a_line_of_the_cache() -> None:
     for width in (64, 96):
         a = np.ones((2, 3, 5, width), np.uint16)
         assert way_down(a).ctypes.data % 64 == 0
-        assert way_up([a[0, :, 0].T.copy().repeat(LANES, axis=1)]).ctypes.data % 64 == 0
+        assert way_up([a[0, :, :1].repeat(LANES, axis=2)]).ctypes.data % 64 == 0
 
 
 def test_adapters_are_of_one_type_once_they_are_alike() -> None:

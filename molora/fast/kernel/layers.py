@@ -16,8 +16,8 @@ from molora.fast.kernel.lanes import Floats, Narrow
 
 Adapter = tuple[Narrow, Floats, Narrow, NDArray[np.int32], Narrow, float]
 """Routers [P, E, I] and their bias [P, E], none where there is but one expert, plain LoRA; A [P, E, R, I], and where a
-prompt's tokens go down in whole numbers in words [P, E, Q, G, any] too, see `lowering`; B by panels [panels, E*R,
-`WIDTH`], see `layout`; and the scaling"""
+prompt's tokens go down in whole numbers in words [P, E, Q, G, any] too, see `lowering`; B by panels [E, panels,
+R, `WIDTH`], see `layout`; and the scaling"""
 
 Linears = tuple[NDArray[np.int32], NDArray[np.int64], Floats, Adapter]
 """Of those that read one input: words as in `levels.multiplied`, where each one's results begin in a row [P+1], their

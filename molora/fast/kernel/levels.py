@@ -18,11 +18,15 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, both
+from molora.fast.kernel.prefetching import LINE, prefetch
 
 LEVELS_BLOCK = 32
 WORDS = 5
 """Of one row and block: four of 8 levels each, and one with scale and centre, both bfloat16"""
 
+_AHEAD = 16
+"""Blocks that are asked for ahead of time"""
+_LINES = -(-WORDS * LANES * 4 // LINE)
 _LARGEST = 32767
 MOST = 2**14 - 1
 """What a number of a prompt becomes at most: a block's products with levels, -8 to 7, then add up to less than 2**22,
@@ -137,6 +141,7 @@ def row_of(words: NDArray[np.int32], whole: NDArray[np.int16], steps: Floats, su
     row = spread(np.float32(0))
     for g in range(steps.shape[0]):
         at = g * WORDS * LANES
+        prefetch(words, at + _AHEAD * WORDS * LANES, _LINES)
         scale, centre = halves_of(words, at + (WORDS - 1) * LANES)
         levels = _summed(words, at, whole, g * LEVELS_BLOCK, np.int32(-8) * np.int32(sums[1, g]))
         row += scale * spread(steps[g]) * levels + centre * spread(sums[0, g])

@@ -79,10 +79,14 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
 
 
 @inner
-def _widen(bank: Floats, weight: Narrow) -> None:
-    """A panel's rows [E*R, `WIDTH`], which lie one after the other: none is taken by itself, as in `_unpack`."""
-    for at in range(0, bank.size, LANES):
-        store(bank, at, load(weight, at))
+def _widen(bank: Floats, up: Narrow, panel: int) -> None:
+    """All experts' rows of a panel to a bank [E*R, `WIDTH`]: none is taken by itself, as in `_unpack`."""
+    (count, panels, rank, _), to = up.shape, 0
+    for e in range(count):
+        first = (e * panels + panel) * rank * WIDTH
+        for at in range(first, first + rank * WIDTH, LANES):
+            store(bank, to, load(up, at))
+            to += LANES
 
 
 @inner
@@ -186,7 +190,7 @@ def _share(
     levels = room(together * blocks * _PAIRS, WIDTH).view(np.int16).reshape(together, blocks * _PAIRS, 2 * WIDTH)
     scales = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
     centres = room(together * blocks, WIDTH).reshape(together, blocks, WIDTH)
-    rows = up.shape[1] if len(up) else 0
+    rows = up.shape[0] * up.shape[2]
     bank = room(together * rows, WIDTH).reshape(together, rows, WIDTH)
     sums, before = room(together * CHUNK if gates else 0, WIDTH).reshape(-1), 0
     for p in range(0, linears, together):
@@ -197,7 +201,7 @@ def _share(
             for i in range(together):
                 at, at1 = first[p + i] + o, first[p + i] + o1
                 if rows:
-                    _widen(bank[i], up[before + i * panels + one])
+                    _widen(bank[i], up, before + i * panels + one)
                 _unpack(words[at // LANES], 0, levels[i], scales[i], centres[i])
                 _unpack(words[at1 // LANES], LANES, levels[i], scales[i], centres[i])
             for chunk in range(len(ends) - 1):

@@ -1,0 +1,50 @@
+"""Asks memory ahead of time for what is read soon: CPUs guess it only a little ahead, and not across gaps, so that one
+token, for which all weights are read once, waits for memory most of its time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from molora.fast.kernel.instructions import index
+from molora.fast.kernel.keeping import inner
+from molora.fast.kernel.lanes import Narrow
+
+LINE = 64
+"""Bytes that a CPU reads at once"""
+
+_BYTE, _FLAG = ir.IntType(8).as_pointer(), ir.IntType(32)
+
+
+@intrinsic
+def prefetch(typing_context: Any, array: Any, at: Any, lines: Any) -> Any:
+    """So many lines from a number of the array on. What is asked for beyond its end is not read."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE, _FLAG, _FLAG, _FLAG])
+        ask = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(builder.module, kind, "llvm.prefetch.p0i8")
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        first = builder.bitcast(builder.gep(data, [args[1]]), _BYTE)
+        with cgutils.for_range(builder, args[2]) as loop:
+            place = builder.gep(first, [builder.mul(loop.index, index(LINE))])
+            builder.call(ask, [place, _FLAG(0), _FLAG(3), _FLAG(1)])  # to be read, and kept in the nearest cache
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), of
+
+
+@inner
+def lines_of(array: Narrow, count: int) -> int:
+    """That so many of an array's numbers take."""
+    return -(-count * array.itemsize // LINE)
+
+
+@inner
+def prefetch_rows(weight: Narrow) -> None:
+    """All of a part of a weight, whose rows lie one after the other."""
+    for at in range(0, weight.size, LINE // weight.itemsize):
+        prefetch(weight, at, 1)
