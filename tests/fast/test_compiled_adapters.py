@@ -142,7 +142,7 @@ def test_plain_lora_agrees_with_torch(coarse: bool, on: bool) -> None:
     assert_equal(given, lora.add(x, base) if on else base)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
 @pytest.mark.parametrize("onto", [False, True])
 @pytest.mark.parametrize("plain", [False, True])
 @torch.inference_mode()

@@ -12,6 +12,8 @@ from molora.fast.kernel.products import add_both, add_rows, product, products
 
 _CHUNK = 64
 """Tokens whose keys stay in a core's own cache from one query to the next."""
+_AHEAD = 64
+"""Tokens whose keys or values are asked for ahead of time"""
 
 
 @inner
@@ -22,7 +24,7 @@ def _weights(query: Floats, keys: Floats, weights: Floats, sums: Floats) -> None
     for t in range(0, total, _CHUNK):
         some, q = keys[t : t + _CHUNK], 0
         while q + 2 <= count:
-            products(some, query[q], query[q + 1], weights[q, t:], weights[q + 1, t:])
+            products(some, query[q], query[q + 1], weights[q, t:], weights[q + 1, t:], _AHEAD)
             q += 2
         if q < count:
             product(some, query[q], weights[q, t:])
@@ -45,7 +47,7 @@ def _weighted(weights: Floats, values: Floats, y: Floats) -> None:
         some, q = values[t : t + _CHUNK], 0
         own = slice(t, t + len(some))
         while q + 2 <= count:
-            add_both(y[q], y[q + 1], weights[q, own], weights[q + 1, own], some)
+            add_both(y[q], y[q + 1], weights[q, own], weights[q + 1, own], some, _AHEAD)
             q += 2
         if q < count:
             add_rows(y[q], weights[q, own], some)

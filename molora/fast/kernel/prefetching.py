@@ -26,7 +26,9 @@ def prefetch(typing_context: Any, array: Any, at: Any, lines: Any) -> Any:
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [_BYTE, _FLAG, _FLAG, _FLAG])
-        ask = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(builder.module, kind, "llvm.prefetch.p0i8")
+        ask = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(
+            builder.module, kind, "llvm.prefetch.p0i8"
+        )
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         first = builder.bitcast(builder.gep(data, [args[1]]), _BYTE)
         with cgutils.for_range(builder, args[2]) as loop:

@@ -9,6 +9,7 @@ import numpy as np
 
 from molora.fast.kernel.keeping import inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, as_two, in_line, load, load_two, spread, store, total
+from molora.fast.kernel.prefetching import lines_of, prefetch
 
 TWO = 2 * LANES
 """What `load_two` loads"""
@@ -55,10 +56,12 @@ def product(weight: Narrow, x: Narrow, h: Floats) -> None:
 
 
 @inner
-def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
-    """The same for two tokens."""
+def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats, ahead: int) -> None:
+    """The same for two tokens; rows so far `ahead`, if any, are asked for in time."""
     r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
     while r + 4 <= rank:
+        if ahead > 0:
+            prefetch(weight, (r + ahead) * size, lines_of(weight, 4 * size))
         s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
         for i in range(0, size, LANES):
             v, w = load(x, i), load(other, i)
@@ -113,8 +116,8 @@ def add_rows(y: Narrow, h: Floats, b: Narrow) -> None:
 
 
 @inner
-def add_both(y: Narrow, other: Narrow, h: Floats, other_h: Floats, b: Narrow) -> None:
-    """The same for two tokens."""
+def add_both(y: Narrow, other: Narrow, h: Floats, other_h: Floats, b: Narrow, ahead: int) -> None:
+    """The same for two tokens; rows `ahead` are asked for in time."""
     o, rank, size = 0, h.shape[0], y.shape[0]
     while o + 4 * LANES <= size:
         o1, o2, o3 = o + LANES, o + 2 * LANES, o + 3 * LANES
@@ -122,6 +125,7 @@ def add_both(y: Narrow, other: Narrow, h: Floats, other_h: Floats, b: Narrow) ->
         t0, t1, t2, t3 = load(other, o), load(other, o1), load(other, o2), load(other, o3)
         for r in range(rank):
             v, w = spread(h[r]), spread(other_h[r])
+            prefetch(b, (r + ahead) * size + o, lines_of(b, 4 * LANES))
             one, two = load(b[r], o), load(b[r], o1)
             s0 += one * v
             t0 += one * w
