@@ -10,14 +10,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import index
+from molora.fast.kernel.instructions import called, index
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import Narrow
+from molora.fast.kernel.lanes import Narrow, pointer_to
 
 LINE = 64
 """Bytes that a CPU reads at once"""
 
-_BYTE, _FLAG = ir.IntType(8).as_pointer(), ir.IntType(32)
+_TO_READ = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
+"""No write, kept in the nearest cache, data"""
 
 
 @intrinsic
@@ -25,15 +26,11 @@ def prefetch(typing_context: Any, array: Any, at: Any, lines: Any) -> Any:
     """So many lines from a number of the array on. What is asked for beyond its end is not read."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_BYTE, _FLAG, _FLAG, _FLAG])
-        ask = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(
-            builder.module, kind, "llvm.prefetch.p0i8"
-        )
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        first = builder.bitcast(builder.gep(data, [args[1]]), _BYTE)
-        with cgutils.for_range(builder, args[2]) as loop:
+        array, at, lines = args
+        first = pointer_to(context, builder, signature.args[0], (array, at), ir.IntType(8))
+        with cgutils.for_range(builder, lines) as loop:
             place = builder.gep(first, [builder.mul(loop.index, index(LINE))])
-            builder.call(ask, [place, _FLAG(0), _FLAG(3), _FLAG(1)])  # to be read, and kept in the nearest cache
+            called(builder, "prefetch.p0i8", ir.VoidType(), place, *_TO_READ)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), of
