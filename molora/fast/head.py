@@ -6,15 +6,14 @@ Axes: V vocabulary, I hidden size, G blocks of 32 weights along I.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molora.fast.levels import BLOCK, Levels, on_grid
 from molora.fast.product import Product, bias_of, packable, product
-from molora.highest import highest
+from molora.fast.threads import threads
 
 _EXACT = 128
-"""Best tokens whose logits are computed anew from the weights themselves; the rest are right to three digits or so."""
+"""Best tokens, at least, whose logits are computed anew from the weights; the rest are right to three digits or so."""
 
 _ROWS = 2048
 """Of a head that are looked at at once"""
@@ -25,22 +24,23 @@ def head_product(head: nn.Linear, pack: bool) -> Product:
 
     The kernel has 4 bits, so the grid is split into 16 times a high half and a low half, each of 16 levels.
     """
-    if not pack or bias_of(head) is not None or not packable(head.weight) or head.out_features < 8 * _EXACT:
+    if not pack or bias_of(head) is not None or not packable(head.weight) or head.out_features < 16 * _EXACT:
         return product([head], pack)
     split = _split(head.weight.detach())
     if split is None:
         return product([head], pack)
+    from molora.fast.kernel import scored  # here alone: numba takes half a second to import
+
     levels, scale = split
     halves = Levels.pack(levels, torch.cat([16 * scale, scale]), torch.cat([torch.zeros_like(scale), 8 * scale]))
+    weight = head.weight.detach().contiguous().numpy()
 
     def multiply(x: Tensor) -> Tensor:
-        both = halves.multiply(x)  # [1, 2*V]
-        logits = both.view(2, -1).sum(0, keepdim=True)  # [1, V]
-        best = highest(logits, _EXACT)[1][0]  # [128]
-        logits[0, best] = F.linear(x, head.weight[best])[0]
+        logits = x.new_empty(1, len(weight))
+        scored(halves.multiply(x).numpy()[0], weight, x.contiguous().numpy()[0], _EXACT, logits.numpy()[0], threads())
         return logits
 
-    return Product(multiply, halves.nbytes + head.weight[:_EXACT].nbytes)
+    return Product(multiply, halves.nbytes + weight[:_EXACT].nbytes)
 
 
 def _split(weight: Tensor) -> tuple[Tensor, Tensor] | None:

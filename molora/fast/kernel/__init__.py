@@ -21,6 +21,7 @@ from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.passes import read_many, read_one
 from molora.fast.kernel.prompt import mixed
+from molora.fast.kernel.scoring import scored
 from molora.fast.kernel.token import adapted, all_normed
 from molora.fast.kernel.turning import all_turned
 
@@ -40,4 +41,5 @@ __all__ = [
     "packed_ranks",
     "read_many",
     "read_one",
+    "scored",
 ]
