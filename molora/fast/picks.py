@@ -35,10 +35,12 @@ class Picks:
 
     def all(self) -> list[Picked]:
         """[N, L*P, ...]; empty without routers."""
-        e, k, rows = self._experts, self._top_k, self.rows
-        parts = rows[..., :e], rows[..., e : e + k], rows[..., e + k :]
-        return [Picked(*map(torch.as_tensor, parts))] if rows.shape[1] else []
+        return self._parts(self.rows)
 
     def of_one(self) -> list[Picked]:
         """[L*P, ...] of a single token."""
-        return [Picked(*(part[0] for part in one)) for one in self.all()]
+        return self._parts(self.rows[0])
+
+    def _parts(self, rows: Any) -> list[Picked]:
+        widths = [self._experts, self._top_k, self._top_k]
+        return [Picked(*torch.as_tensor(rows).split(widths, dim=-1))] if rows.shape[-2] else []

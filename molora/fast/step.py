@@ -83,9 +83,10 @@ class Step:
 
     @cached_property
     def _routed(self) -> list[tuple[int, int, int]]:
-        """P, E and K of each site with routers, in their order."""
+        """How many routers there are, E and K; none for none."""
         sites = (site for layer in self.layers for site in (layer.gate_up, layer.down))
-        return [site.experts.sizes for site in sites if site.experts is not None]
+        sizes = [site.experts.sizes for site in sites if site.experts is not None]
+        return [(sum(count for count, *_ in sizes), *sizes[0][1:])] if sizes else []
 
     @property
     def _norm_bytes(self) -> int:
