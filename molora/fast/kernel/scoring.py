@@ -21,7 +21,7 @@ def scored(halves: Floats, weight: Floats, x: Floats, exact: int, logits: Floats
             sum_ = load(halves, number * LANES) + load(halves, len(logits) + number * LANES)
             store(logits, number * LANES, sum_)
             tops[number] = greatest(sum_)
-    # as many registers reach the least of their highest, and none of the highest of all is below it
+    # what so many registers reach is reached by as many logits at least, and so by all of the best
     least = np.partition(tops, registers - exact)[registers - exact]
     for part in prange(parts):
         for number in range(registers * part // parts, registers * (part + 1) // parts):
