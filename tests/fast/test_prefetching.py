@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from molora.fast.kernel.prefetching import LINE, lines_of, prefetch, prefetch_rows
+from molora.fast.kernel import prefetching
+from molora.fast.kernel.prefetching import LINE, lines_of, prefetch
 
 
 def _asks(array: Any, at: int, lines: int) -> float:
@@ -16,11 +17,7 @@ def _asks(array: Any, at: int, lines: int) -> float:
     return float(array[0])
 
 
-def _asks_for_all(array: Any) -> None:
-    prefetch_rows(array)
-
-
-_ask, _ask_all = njit(_asks), njit(_asks_for_all)
+_ask = njit(_asks)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
@@ -39,7 +36,10 @@ def test_lines_are_counted_up(dtype: type[np.generic], count: int, lines: int) -
     assert lines_of.py_func(np.empty(0, dtype), count) == lines
 
 
-def test_rows_of_a_weight_are_asked_for_as_they_lie() -> None:
-    weights = np.ones((3, 5, 33), np.uint16)
-    _ask_all(weights[1])
-    assert (weights == 1).all()
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_each_line_of_a_weight_is_asked_for_once(dtype: type[np.generic], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(prefetching, "prefetch", lambda array, at, lines: asked.append(at * array.itemsize))
+    weight = np.ones((5, 33), dtype)
+    prefetching.prefetch_rows.py_func(weight)
+    assert asked == list(range(0, weight.nbytes, LINE))
