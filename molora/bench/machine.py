@@ -37,7 +37,7 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = values.get("flags", "").split()
-    wide = next((name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags), "")
+    wide = next((name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags), "")
     return " ".join(part for part in (values.get("model name", platform.machine()), wide and f"({wide})") if part)
 
 

@@ -14,11 +14,12 @@ from molora.bench import measuring
 from molora.bench.fresh import device_bytes, first_token_seconds, fresh, loaded
 from molora.bench.generate import GENERATE, generate_turn
 from molora.bench.length import Cost, costs
-from molora.bench.llamacpp import LLAMACPP, llama_of, why_missing
+from molora.bench.llamacpp import LLAMACPP, llama_of
 from molora.bench.machine import machine
 from molora.bench.made import made_base, made_engine
 from molora.bench.measuring import CONTEXT, TURN, Effort, Seconds, Turn, interleaved, ratio
 from molora.bench.memory import bytes_a_token, copy_bytes_a_second, peak_device_bytes, peak_host_bytes
+from molora.bench.report import LABELS
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, missing, systems_of
 from molora.engine import Engine
 from molora.fast import fits
@@ -78,7 +79,7 @@ def run(
     seconds: dict[str, Seconds] = {}
     with (
         systems_of(subject.engine, subject.base, xlora=not quick) as systems,
-        llama_of(model, max(512, CONTEXT + 101 * TURN), device) as llama,
+        llama_of(model, max(512, CONTEXT + 101 * TURN), device) as (llama, no_llama),
     ):
         efforts = QUICK if quick else FULL if device == "cpu" else ON_A_GPU
         room = subject.engine.info.context_length
@@ -87,8 +88,10 @@ def run(
             if turns:
                 seconds[job] = interleaved(job, turns, effort, int(effort.least > 1), _slow(job, turns))
         late = costs(subject.engine) if not quick and fits(subject.engine.model) else []
-        absent = missing(systems) | ({} if llama else {LLAMACPP: why_missing(model)})
+        absent = missing(systems) | ({} if llama else {LLAMACPP: no_llama})
         needed = {name: bytes_a_token(systems[name].model) for name in (BASE, MOLORA)}
+    for name, why in absent.items():
+        print(f"Without {LABELS[name]}: {why}", file=sys.stderr, flush=True)
     info = subject.engine.info
     return {
         "date": date.today().isoformat(),
