@@ -18,10 +18,12 @@ from transformers import DynamicCache
 
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import Among, GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, all_turned, attended, best, listed, read_many, read_one
+from molora.fast.kernel import BLOCK, TILES, all_turned, attended, best, listed, read_many, read_one, read_tiled
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
-from molora.fast.layout import alike
+from molora.fast.kernel.tiles import STEP
+from molora.fast.layout import alike, tiled_way_down
+from molora.fast.levels import Levels
 from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
@@ -38,6 +40,8 @@ class _Layers(NamedTuple):
 
     arrays: Any
     """See `kernel.layers.listed`"""
+    downs: Any
+    """What prompts in bfloat16 go down by, see `kernel.passes.read_tiled`; None where none are read so"""
     unedited: NDArray[np.float32]
     """Masks [routers, 4, E] that change nothing"""
     routers: NDArray[np.int64]
@@ -78,7 +82,12 @@ class CompiledStep(Step):
         made = [[site.compiled if isinstance(site, CompiledSite) else None for site in each] for each in sites]
         if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
-        return _layers(self.layers, made)
+        return _layers(self.layers, made, tiled=self._tiled)
+
+    @property
+    def _tiled(self) -> bool:
+        """Whether products in bfloat16 are compiled code's."""
+        return TILES and self._dtype == torch.bfloat16 and not self._size % STEP
 
     def likeliest(self, logits: Tensor) -> Tensor:
         rows, size = logits.shape
@@ -124,14 +133,20 @@ class CompiledStep(Step):
         kept: int | Tensor = 1,
         among: Among | None = None,
     ) -> tuple[Tensor, list[Picked]]:
-        ours = self._dtype == torch.float32 and not self._size % (2 * LANES) and (among is None or among.places is None)
-        if not ours or (layers := self._ready) is None:
-            return super().many(tokens, cache, plan, kept, among)
         x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
+        tiled = self._tiled and count > Levels.few
+        ours = tiled or (self._dtype == torch.float32 and not self._size % (2 * LANES))
+        in_line = among is None or among.places is None
+        if not ours or not in_line or (layers := self._ready) is None:
+            return super().many(tokens, cache, plan, kept, among)
         positions = torch.arange(past, past + count) if among is None else among.positions
         turn, picks = tuple(one.numpy() for one in self._angles(x, positions)), self._seen(count)
-        given = self._through(layers, turn, cache, count, plan)
-        read_many(x.numpy(), *given, picks.rows, _hidden(among), layers.parts)
+        arrays, *given = self._through(layers, turn, cache, count, plan)
+        rest = *given, picks.rows, _hidden(among), layers.parts
+        if tiled:
+            read_tiled(x.numpy(), arrays, layers.downs, *rest)
+        else:
+            read_many(x.numpy(), arrays, *rest)
         return self._last(x, kept), self._picked(picks)
 
     def _last(self, x: Tensor, kept: int | Tensor) -> Tensor:
@@ -176,18 +191,20 @@ class CompiledStep(Step):
         return found.flatten()[None]
 
 
-def _layers(layers: Sequence[Layer], made: Sequence[Any]) -> _Layers:
+def _layers(layers: Sequence[Layer], made: Sequence[Any], *, tiled: bool) -> _Layers:
     """Of each layer its linears, which are compiled."""
     every = [linears for each in made for linears in each]
-    adapters = iter(alike([linears.arrays[-1] for linears in every]))
-    given = []
+    same = alike([linears.arrays[-1] for linears in every])
+    downs = list(map(tiled_way_down, same)) if tiled else []
+    adapters, given = iter(same), []
     for layer, each in zip(layers, made, strict=True):
         qkv, out, gate_up, down = [(*linears.arrays[:-1], next(adapters)) for linears in each]
         given.append((norm_arrays(layer.norm), qkv, out, norm_arrays(layer.mlp_norm), gate_up, down))
     routers = np.cumsum([0, *(gate_up.routers + down.routers for *_, gate_up, down in made)])
     routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
-    return _Layers(listed(given), np.concatenate(routed), routers, parts, nbytes)
+    by_layer = listed([tuple(downs[at : at + 4]) for at in range(0, len(downs), 4)]) if tiled else None
+    return _Layers(listed(given), by_layer, np.concatenate(routed), routers, parts, nbytes)
 
 
 def _hidden(among: Among | None) -> NDArray[np.float32]:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from molora.fast.adapter import Experts, PlainLora
+from molora.fast.adapter import Experts, PlainLora, numbers
 from molora.fast.kernel import packed_ranks
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.levels import LEVELS_BLOCK
 from molora.fast.kernel.lowering import beside, rows_of
 from molora.fast.kernel.several import WIDTH
+from molora.fast.kernel.tiles import STEP
 from molora.fast.threads import threads
 
 NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
@@ -76,6 +77,34 @@ def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
         columns[columns >= width] -= LANES
         made.append(b[:, :, columns].reshape(count, rank, -1, WIDTH).transpose(0, 2, 1, 3))
     return _aligned(np.concatenate(made, axis=1))
+
+
+def tiled_way_down(adapter: Any) -> NDArray[np.uint16]:
+    """All A's of an adapter, and its routers where they are bfloat16, as `kernel.tiled.all_tiled` takes them."""
+    router, _, a, *_ = adapter
+    if not a.size:
+        return np.empty((0, 0, 0), np.uint16)
+    width = a.shape[-1]
+    rows = [_filled(_half(a.reshape(-1, width)), STEP)]
+    if len(router) and router.dtype == np.uint16:
+        rows.append(_filled(router.reshape(-1, width), WIDTH))
+    return _aligned(panels_of(np.concatenate(rows)))
+
+
+def panels_of(weight: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Rows of bfloat16 [Q*`WIDTH`, I], side by side in panels [Q, I/2, 2*`WIDTH`] by pairs as levels have them."""
+    ordered = weight.reshape(-1, WIDTH, weight.shape[1] // 8, 2, 4)
+    return ordered.transpose(0, 2, 4, 1, 3).reshape(-1, weight.shape[1] // 2, 2 * WIDTH)
+
+
+def _filled(rows: NDArray[Any], multiple: int) -> NDArray[Any]:
+    """With zeros, up to a multiple of rows."""
+    return np.pad(rows, ((0, -len(rows) % multiple), (0, 0)))
+
+
+def _half(narrow: NDArray[Any]) -> NDArray[np.uint16]:
+    """In bfloat16, rounded where it is float32."""
+    return narrow if narrow.dtype == np.uint16 else numbers(torch.from_numpy(narrow).bfloat16())
 
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:

@@ -19,20 +19,26 @@ from molora.fast.kernel.likeliest import BLOCK, best
 from molora.fast.kernel.lowering import packed_ranks
 from molora.fast.kernel.packing import packed
 from molora.fast.kernel.panels import all_adapted
-from molora.fast.kernel.passes import read_many, read_one
+from molora.fast.kernel.passes import read_many, read_one, read_tiled
 from molora.fast.kernel.prompt import mixed
 from molora.fast.kernel.scoring import scored
+from molora.fast.kernel.tiled import all_tiled
+from molora.fast.kernel.tiled_causal import attended_in_tiles
+from molora.fast.kernel.tiles import TILES
 from molora.fast.kernel.token import adapted, all_normed
 from molora.fast.kernel.turning import all_turned
 
 __all__ = [
     "BLOCK",
+    "TILES",
     "adapted",
     "all_adapted",
     "all_normed",
+    "all_tiled",
     "all_turned",
     "attended",
     "attended_by_many",
+    "attended_in_tiles",
     "best",
     "listed",
     "mixed",
@@ -41,5 +47,6 @@ __all__ = [
     "packed_ranks",
     "read_many",
     "read_one",
+    "read_tiled",
     "scored",
 ]

@@ -34,7 +34,7 @@ def _side(keys: Floats, tile: Floats) -> None:
 
 
 @inner
-def _hide(hidden: Floats, first: int, last: int, past: int, scores: Floats) -> None:
+def hide(hidden: Floats, first: int, last: int, past: int, scores: Floats) -> None:
     """Of a span of tokens; the last one's scores stand there several times, see `some`."""
     for row in range(-(-(last - first) // TOGETHER) * TOGETHER):
         n = min(first + row, len(hidden) - 1)
@@ -63,7 +63,7 @@ def _score(
                 found = multiplied(query, (tiles, start + at * size, WIDTH), size, some(n, count))
                 put(found, (scores, (n - first) * line + at, line, LANES), every)
     if len(hidden):
-        _hide(hidden, first, last, past, scores)
+        hide(hidden, first, last, past, scores)
     for n in range(first, last, TOGETHER):
         read = -(-(past + min(n + TOGETHER, count)) // WIDTH) * WIDTH
         weigh(scores, n - first, read, past + n + 1, length, totals)

@@ -11,6 +11,8 @@ from typing import Any
 
 from numba import config, njit, set_num_threads
 
+from molora.fast.kernel.granted import TILES
+
 REORDERS = "reassoc", "contract", "nsz"
 """Sums may be taken in any order, as in any fast product; infinities count, since edits are made of them."""
 
@@ -19,9 +21,10 @@ inner = njit(fastmath=set(REORDERS), nogil=True, no_cpython_wrapper=True, no_cfu
 
 
 def _stamp() -> str:
-    """Of all code in this folder: numba looks only at the file that a function stands in, not at what it calls."""
+    """Of all code in this folder: numba looks only at the file that a function stands in, not at what it calls,
+    nor at what the system grants."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12] + "_tiles" * TILES
 
 
 _STAMP = _stamp()

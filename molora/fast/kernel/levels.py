@@ -36,7 +36,7 @@ _SMALLEST = 1e-33
 _KIND = Kind.of(LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), PAIRED)
 _HALF = Kind.of(LEVELS_BLOCK // 2)
-_HALVES = [
+HALVES = [
     ir.Constant(_HALF.words, [first + at for first in range(0, LEVELS_BLOCK, 8) for at in range(begin, begin + 4)])
     for begin in (0, 4)
 ]
@@ -97,7 +97,7 @@ def _quantized(typing_context: Any, x: Any, at: Any, whole: Any, most: Any) -> A
         x, at, whole, most = args
         place = pointer_to(context, builder, signature.args[0], (x, at), ir.VectorType(single, LEVELS_BLOCK))
         block = builder.load(place, align=4)
-        halves = [builder.shuffle_vector(block, ir.Constant(block.type, ir.Undefined), places) for places in _HALVES]
+        halves = [builder.shuffle_vector(block, ir.Constant(block.type, ir.Undefined), places) for places in HALVES]
         # as whole numbers, in whose order the bits of positive floats are: one instruction where floats take three
         sizes = [builder.and_(builder.bitcast(half, _HALF.words), _HALF.each(0x7FFFFFFF)) for half in halves]
         size = builder.select(builder.icmp_signed(">", *sizes), *sizes)

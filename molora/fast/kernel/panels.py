@@ -40,7 +40,7 @@ from molora.fast.kernel.several import (
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
 from molora.fast.kernel.token import norm_row
 
-_APART = 256
+APART = 256
 """Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
 another core's cache"""
 _PAIRS = LEVELS_BLOCK // 2
@@ -79,7 +79,7 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
 
 
 @inner
-def _widen(bank: Floats, up: Narrow, panel: int) -> None:
+def widen_panel(bank: Floats, up: Narrow, panel: int) -> None:
     """All experts' rows of a panel to a bank [E*R, `WIDTH`]: none is taken by itself, as in `_unpack`."""
     (count, panels, rank, _), to = up.shape, 0
     for e in range(count):
@@ -201,7 +201,7 @@ def _share(
             for i in range(together):
                 at, at1 = first[p + i] + o, first[p + i] + o1
                 if rows:
-                    _widen(bank[i], up, before + i * panels + one)
+                    widen_panel(bank[i], up, before + i * panels + one)
                 _unpack(words[at // LANES], 0, levels[i], scales[i], centres[i])
                 _unpack(words[at1 // LANES], LANES, levels[i], scales[i], centres[i])
             for chunk in range(len(ends) - 1):
@@ -254,7 +254,7 @@ def all_adapted(
             registers, wide = down.shape[2], ranks_in(down)
     else:
         up = up[:0]
-    ends, apart = chunks_of(tokens, parts), tokens >= _APART
+    ends, apart = chunks_of(tokens, parts), tokens >= APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
     steps, groups = np.empty((tokens, blocks), np.float32), -(-tokens * top_k // TOGETHER) + (len(ends) - 1) * count
     h = np.empty((sites, registers, groups, wide, TOGETHER), np.float32)

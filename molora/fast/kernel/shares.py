@@ -17,10 +17,16 @@ _FEW = CHUNK // 4
 @inner
 def chunks_of(tokens: int, parts: int) -> NDArray[np.int64]:
     """Where chunks of the tokens begin, and the last one ends: few tokens are one."""
-    groups = -(-tokens // TOGETHER)
+    return chunks_by(TOGETHER, tokens, parts)
+
+
+@inner
+def chunks_by(together: int, tokens: int, parts: int) -> NDArray[np.int64]:
+    """The same, of so many tokens together and what is left of them."""
+    groups = -(-tokens // together)
     each = 2 * parts if parts > 1 else 1
-    count = 1 if tokens < _FEW else each * -(-groups * TOGETHER // (each * CHUNK))
-    return np.minimum(np.arange(count + 1) * groups // count * TOGETHER, tokens)
+    count = 1 if tokens < _FEW else each * -(-groups * together // (each * CHUNK))
+    return np.minimum(np.arange(count + 1) * groups // count * together, tokens)
 
 
 @inner

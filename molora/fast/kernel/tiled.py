@@ -1,0 +1,207 @@
+"""Many tokens through weights of 16 levels in bfloat16, and what adapters add to it: the way of CPUs that are faster so.
+
+As in `panels` each panel is unpacked once for all tokens; but an adapter's tokens go through all experts, for products
+are cheap here, and what they do not pick has no weight on it.
+
+Axes: see `panels`; C what all that read one input have of ranks, up to a multiple of `STEP`; Q panels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
+from molora.fast.kernel.layers import Adapter, Linears, Norm
+from molora.fast.kernel.levels import WORDS
+from molora.fast.kernel.numbers import put
+from molora.fast.kernel.panels import APART, widen_panel
+from molora.fast.kernel.picks import pick_many
+from molora.fast.kernel.prompt import route, weighted
+from molora.fast.kernel.ranks import room
+from molora.fast.kernel.rounding import PAIRS, braid, round_row, unpack_rounded
+from molora.fast.kernel.several import WIDTH
+from molora.fast.kernel.shares import chunks_by, holder
+from molora.fast.kernel.tiles import GROUP, STEP, multiply
+from molora.fast.kernel.token import norm_row
+
+
+@inner
+def wide_of(ranks: int) -> int:
+    """C"""
+    return -(-ranks // STEP) * STEP
+
+
+@inner
+def _narrow_room(rows: int, columns: int) -> Narrow:
+    """For bfloat16; columns are even."""
+    return room(rows, columns // 2).view(np.uint16)
+
+
+@inner
+def _weigh(found: Floats, picked: Floats, count: int, rank: int, scaling: float, low: Narrow) -> None:
+    """What a chunk's tokens found in ranks [N, C or more], with the weights of those picked on it, to [N, C], where
+    nothing is yet."""
+    top_k = (picked.shape[2] - count) // 2
+    for n in range(len(low)):
+        for p in range(picked.shape[1]):
+            for k in range(count, count + top_k):
+                e = int(picked[n, p, k])
+                if e >= 0:
+                    gate, first = picked[n, p, k + top_k] * scaling, (p * count + e) * rank
+                    for r in range(first, first + rank):
+                        put(low, n * low.shape[1] + r, weighted(found[n, r], np.float32(gate)))
+
+
+@inner
+def _lower(
+    x: Floats,
+    norm: Norm,
+    span: tuple[int, int],
+    read: tuple[Narrow, Narrow],
+    adapter: Adapter,
+    down: Narrow,
+    masks: Floats,
+    rows: Floats,
+    low: Narrow,
+) -> None:
+    """A chunk of the tokens: what they `read` [N, I] of x in bfloat16, and the rest of it, and what comes of it in ranks,
+    low [N, C]; `down` and rows as `all_tiled` has them."""
+    (begin, end), (whole, rest), (router, bias, a, _, _, scaling) = span, read, adapter
+    size, wide, own = x.shape[1], low.shape[1], x[begin:end]
+    if len(norm[0]):
+        own = np.empty((end - begin, size), np.float32)
+    for n in range(begin, end):
+        if len(norm[0]):
+            norm_row(x[n], *norm, own[n - begin])
+        round_row(own[n - begin], whole[n], rest[n])
+    if not wide:
+        return
+    (linears, count, rank, _), line, none = a.shape, len(down) * WIDTH, np.zeros(WIDTH, np.float32)
+    found = room(end - begin, line)
+    for q in range(len(down)):
+        more = size // STEP if q * WIDTH >= wide else 0  # routers read what rounding leaves, too
+        for n in range(begin, end, GROUP):
+            tokens, left = (whole, n * size, size), (rest, n * size, size)
+            to = found.reshape(-1), (n - begin) * line + q * WIDTH, line, LANES
+            start, some = (none, 0, 0, LANES), min(GROUP, end - n)
+            multiply(tokens, down[q], size // STEP, left, down[q], more, start, to, some)
+    low[begin:end] = 0
+    if not len(router):
+        for n in range(begin, end):
+            for r in range(linears * count * rank):
+                put(low, n * wide + r, found[n - begin, r])
+        return
+    picked = np.empty((end - begin, linears, rows.shape[2]), np.float32)
+    if line > wide:
+        for p in range(linears):
+            first = wide + p * count
+            pick_many(found[:, first : first + count], bias[p], masks[p], picked[:, p])
+    else:
+        route(own, router, bias, masks, picked)
+    rows[begin:end] = picked
+    _weigh(found, picked, count, rank, scaling, low[begin:end])
+
+
+@inner
+def _raise(up: Narrow, panel: int, first: int, wide: Floats, bank: Narrow) -> None:
+    """Rows of a panel that all experts have, from the first on of as many in `wide` [any, `WIDTH`] as a bank has."""
+    rows = up.shape[0] * up.shape[2]
+    widen_panel(wide[first : first + rows], up, panel)
+    for pair in range(len(bank)):
+        braid(wide.reshape(-1), 2 * pair * WIDTH, (2 * pair + 1) * WIDTH, WIDTH, bank.reshape(-1), pair * 2 * WIDTH)
+
+
+@inner
+def _share(
+    part: tuple[int, int],
+    apart: bool,
+    ends: Any,
+    base: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
+    up: Narrow,
+    ranks: int,
+    read: Narrow,
+    low: Narrow,
+    gates: bool,
+    y: Floats,
+    onto: bool,
+) -> None:
+    """A part of the results, by its number and how many there are, or where they are `apart` all of its own tokens.
+    `ranks`: those of one linear. All else as in `all_tiled`."""
+    (number, parts), (words, first, bias) = part, base
+    sites, width, wide = len(first) - 1, read.shape[1], low.shape[1]
+    size, together = (first[1], sites) if gates else (first[-1], 1)
+    most = wide_of(ranks) + STEP * (ranks % STEP > 0)  # a linear's ranks may begin and end within a step
+    weights = _narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
+    bank = _narrow_room(together * most // 2, 2 * WIDTH).reshape(together, most // 2, 2 * WIDTH)
+    all_ranks, sums, before = room(most, WIDTH), room(2 * GROUP, WIDTH).reshape(-1), 0
+    for p in range(0, sites, together):
+        registers = (first[p + 1] - first[p]) // LANES
+        panels = (registers + 1) // 2
+        for one in range(0, panels) if apart else range(panels * number // parts, panels * (number + 1) // parts):
+            o, o1 = 2 * one * LANES, min(2 * one + 1, registers - 1) * LANES
+            for i in range(together):
+                at, at1 = first[p + i] + o, first[p + i] + o1
+                unpack_rounded(words[at // LANES], 0, weights[i])
+                unpack_rounded(words[at1 // LANES], LANES, weights[i])
+                if ranks:
+                    all_ranks[:] = 0
+                    _raise(up, before + i * panels + one, (p + i) * ranks % STEP, all_ranks, bank[i])
+            for chunk in range(len(ends) - 1):
+                if apart and holder(chunk, parts) != number:
+                    continue
+                for n in range(ends[chunk], ends[chunk + 1], GROUP):
+                    some = min(GROUP, ends[chunk + 1] - n)
+                    for i in range(together):
+                        at, line = first[p + i] + o, n * size + first[p + i] + o
+                        start = (y, line, size, o1 - o) if onto else (bias, at, 0, o1 - o)
+                        to = (sums, i * GROUP * WIDTH, WIDTH, LANES) if gates else (y, line, size, o1 - o)
+                        begin = (p + i) * ranks // STEP * STEP
+                        more = (wide_of((p + i + 1) * ranks) - begin) // STEP
+                        tokens, lows = (read, n * width, width), (low, n * wide + begin, wide)
+                        multiply(tokens, weights[i], width // STEP, lows, bank[i], more, start, to, some)
+                    for m in range(some if gates else 0):
+                        for at in range(0, WIDTH, LANES):
+                            own, to_ = m * WIDTH + at, (n + m) * size + (o if at == 0 else o1)
+                            store(y, to_, silu(load(sums, own)) * load(sums, GROUP * WIDTH + own))
+        before += together * panels
+
+
+@shared
+def all_tiled(
+    x: Floats,
+    norm: Norm,
+    linears: Linears,
+    down: Narrow,
+    lora: bool,
+    masks: Floats,
+    rows: Floats,
+    gates: bool,
+    y: Floats,
+    onto: bool,
+    parts: int,
+) -> None:
+    """As `panels.all_adapted`. down [Q, I/2, 2*`WIDTH`]: all A's as panels, up to C, and behind them routers where they
+    are bfloat16."""
+    words, first, bias, adapter = linears
+    (router, _, a, _, up, _), tokens, base = adapter, len(x), (words, first, bias)
+    ranks = a.shape[1] * a.shape[2] if lora or len(router) else 0
+    width = words.shape[1] // (WORDS * LANES) * PAIRS * 2
+    wide = wide_of(a.shape[0] * ranks)
+    ends, apart = chunks_by(GROUP, tokens, parts), tokens >= APART
+    read, rest = np.empty((tokens, width), np.uint16), np.empty((tokens, width), np.uint16)
+    low = np.empty((tokens, wide), np.uint16)
+    for part in prange(parts):
+        for chunk in range(len(ends) - 1):
+            if holder(chunk, parts) == part:
+                span = ends[chunk], ends[chunk + 1]
+                _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low)
+        if apart:
+            _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)
+    if not apart:
+        for part in prange(parts):
+            _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)

@@ -1,0 +1,159 @@
+"""The same as `causal` in bfloat16: attention of many tokens, each to itself and to those before it.
+
+What all keys have in common, which moves no softmax, is taken out of them first: the scores become small, and lose less
+by rounding (SageAttention, arXiv 2410.02367).
+
+Axes: see `causal`; J tiles of `WIDTH` keys, up to a multiple of `STEP` keys.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from molora.fast.kernel.causal import hide
+from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
+from molora.fast.kernel.numbers import float_array, half
+from molora.fast.kernel.ranks import room
+from molora.fast.kernel.rounding import braid
+from molora.fast.kernel.several import TOGETHER, WIDTH
+from molora.fast.kernel.shares import chunks_by, holder
+from molora.fast.kernel.tiles import GROUP, STEP, multiply
+from molora.fast.kernel.weighing import weigh
+
+_ROWS = -(-GROUP // TOGETHER) * TOGETHER
+"""Of scores: as many as are weighed together, several times"""
+
+
+@inner
+def _mean(keys: Floats, mean: Floats) -> None:
+    """Of keys [T, D], [D]."""
+    mean[:] = 0
+    for t in range(len(keys)):
+        for d in range(0, len(mean), LANES):
+            store(mean, d, load(mean, d) + load(keys[t], d))
+    for d in range(0, len(mean), LANES):
+        store(mean, d, load(mean, d) * spread(np.float32(1 / len(keys))))
+
+
+@inner
+def _side(keys: Floats, first: int, mean: Floats, panel: Narrow) -> None:
+    """Keys [T, D], less their mean, from the first of a tile on, as its columns [D/2, 2*`WIDTH`]."""
+    if first + WIDTH > len(keys):
+        panel[:] = 0
+    for t in range(first, min(first + WIDTH, len(keys))):
+        for d in range(0, keys.shape[1], 2):
+            panel[d // 2, 2 * (t - first)] = half(keys[t, d] - mean[d])
+            panel[d // 2, 2 * (t - first) + 1] = half(keys[t, d + 1] - mean[d + 1])
+
+
+@inner
+def _lay(values: Floats, first: int, panels: Narrow) -> None:
+    """Values [T, D], of `STEP` tokens from the first on, into panels [D/`WIDTH`, T/2 or more, 2*`WIDTH`]."""
+    (length, size), flat, none = values.shape, values.reshape(-1), np.zeros(2 * WIDTH, np.float32)
+    for t in range(first, first + STEP, 2):
+        for number in range(size // WIDTH):
+            to = panels[number, t // 2]
+            if t + 1 < length:
+                braid(flat, t * size + number * WIDTH, (t + 1) * size + number * WIDTH, WIDTH, to, 0)
+            elif t < length:
+                for i in range(WIDTH):
+                    none[i] = values[t, number * WIDTH + i]
+                braid(none, 0, WIDTH, WIDTH, to, 0)
+            else:
+                to[:] = 0
+
+
+@inner
+def _weights(
+    query: Narrow,
+    sides: Narrow,
+    span: tuple[int, int],
+    length: int,
+    hidden: Floats,
+    scores: Floats,
+    totals: Floats,
+    weights: Narrow,
+) -> int:
+    """Of one head, queries [N, D] and sides [J, D/2, 2*`WIDTH`], how much a group of tokens attends to those before:
+    scores [M, T or more] to weights, to be divided by totals [M]; to how many of the T, up to a multiple of `STEP`."""
+    (first, last), (count, size), line = span, query.shape, scores.shape[1]
+    past, flat, zeros = length - count, query.reshape(-1), np.zeros(WIDTH, np.float32)
+    read, some, start = -(-(past + last) // STEP) * STEP, last - first, (zeros, 0, 0, LANES)
+    asked, every = (flat, first * size, size), scores.reshape(-1)
+    for at in range(0, read, WIDTH):
+        side = sides[at // WIDTH]
+        multiply(asked, side, size // STEP, asked, side, 0, start, (every, at, line, LANES), some)
+    if len(hidden):
+        hide(hidden, first, last, past, scores)
+    for n in range(0, some, TOGETHER):
+        weigh(scores, n, read, past + first + n + 1, length, totals)
+    for n in range(some):
+        for at in range(0, read, LANES):
+            store(weights, n * line + at, load(every, n * line + at))
+    return read
+
+
+@inner
+def _look(
+    query: Narrow,
+    sides: Narrow,
+    laid: Narrow,
+    span: tuple[int, int],
+    length: int,
+    hidden: Floats,
+    rooms: tuple[Floats, Floats, Narrow],
+    y: Floats,
+    head: int,
+) -> None:
+    """A chunk of tokens of one head: y [N, H, D]."""
+    (begin, end), (scores, totals, weights), (_, heads, size) = span, rooms, y.shape
+    flat, zeros, line = y.reshape(-1), np.zeros(WIDTH, np.float32), scores.shape[1]
+    for n in range(begin, end, GROUP):
+        some = min(GROUP, end - n)
+        read = _weights(query, sides, (n, n + some), length, hidden, scores, totals, weights)
+        low, start = (weights, 0, line), (zeros, 0, 0, LANES)
+        for number in range(size // WIDTH):
+            to = flat, (n * heads + head) * size + number * WIDTH, heads * size, LANES
+            multiply(low, laid[number], read // STEP, low, laid[number], 0, start, to, some)
+        for m in range(some):
+            at, part = ((n + m) * heads + head) * size, spread(np.float32(1 / totals[m]))
+            for d in range(at, at + size, LANES):
+                store(flat, d, load(flat, d) * part)
+
+
+@shared
+def attended_in_tiles(
+    query: Narrow,
+    keys_at: int,
+    values_at: int,
+    shape: tuple[int, int, int],
+    hidden: Floats,
+    y: Floats,
+    parts: int,
+) -> None:
+    """As `causal.attended_by_many`, queries in bfloat16."""
+    (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
+    keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
+    steps, ends = -(-length // STEP), chunks_by(GROUP, count, parts)
+    line, tiles = steps * STEP, steps * STEP // WIDTH
+    sides = np.empty((groups, tiles, size // 2, 2 * WIDTH), np.uint16)
+    laid = np.empty((groups, size // WIDTH, line // 2, 2 * WIDTH), np.uint16)
+    for part in prange(parts):
+        mean = np.empty(size, np.float32)
+        for group in range(groups):
+            own = keys[group, :length]
+            _mean(own, mean)
+            for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
+                _side(own, tile * WIDTH, mean, sides[group, tile])
+            for step in range(steps * part // parts, steps * (part + 1) // parts):
+                _lay(values[group, :length], step * STEP, laid[group])
+    for part in prange(parts):
+        scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
+        weights = np.zeros(GROUP * line, np.uint16)
+        for job in range(heads * (len(ends) - 1)):
+            head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
+            if holder(chunk, parts) == part:
+                span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights)
+                _look(query[head], sides[head // each], laid[head // each], span, length, hidden, rooms, y, head)

@@ -1,0 +1,166 @@
+"""Products of bfloat16 by tiles of 16 tokens and 16 columns of a panel, which AMX has registers for.
+
+A panel holds pairs along what is summed up, [pairs, 2 * `WIDTH`], beside each other those of `WIDTH` columns; so do the
+tokens' numbers, which lie in lines. What a CPU without AMX does here is the same in its other registers.
+
+`Lines` are an array, where in it the first line begins, and how far apart two of them lie; `Halves` also how far apart
+a line's two registers do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from molora.fast.kernel.building import arrays_of
+from molora.fast.kernel.granted import TILES
+from molora.fast.kernel.instructions import called, index
+from molora.fast.kernel.keeping import inner
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
+from molora.fast.kernel.pairs import PAIRED, dot, load_pairs, spread_pair
+from molora.fast.kernel.several import WIDTH
+
+Lines = tuple[Narrow, int, int]
+Halves = tuple[Floats, int, int, int]
+
+SIDE = 16
+"""Rows of a register"""
+GROUP = 2 * SIDE
+"""Tokens that are multiplied at once"""
+STEP = 2 * SIDE
+"""Numbers of a line that are: each register's row has as many"""
+
+_BYTE, _BYTES = ir.IntType(8), ir.IntType(8).as_pointer()
+_SUMS, _TOKENS, _COLUMNS = 0, 4, 6
+"""The first registers of each kind: sums of two groups of tokens by two of columns, then two of either"""
+
+
+def _tile(number: int) -> Any:
+    return ir.Constant(_BYTE, number)
+
+
+def _call(builder: Any, name: str, *args: Any) -> None:
+    called(builder, f"x86.{name}", ir.VoidType(), *args)
+
+
+def _configure(builder: Any, rows: Any) -> None:
+    """Registers of so many rows for tokens, and of 16 for columns, each of 64 bytes."""
+    room = cgutils.alloca_once(builder, ir.ArrayType(_BYTE, 64))
+    room.align = 64
+    plain = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[SIDE] * 8, *[0] * 8]
+    builder.store(ir.Constant(room.type.pointee, bytearray(plain)), room)
+    if rows is not None:
+        for number in range(_COLUMNS):
+            place = builder.gep(room, [index(0), index(48 + number)])
+            builder.store(builder.trunc(rows, _BYTE), place)
+    _call(builder, "ldtilecfg", builder.bitcast(room, _BYTES))
+
+
+def _place(context: Any, builder: Any, kind: Any, value: Any, size: int) -> tuple[Any, Any]:
+    """To where an array's first line begins, and how many bytes two are apart."""
+    array, first, line = cgutils.unpack_tuple(builder, value)[:3]
+    (array,) = arrays_of(context, builder, [kind[0]], [array])
+    return builder.bitcast(builder.gep(array.data, [first]), _BYTES), builder.mul(line, index(size))
+
+
+def _beyond(builder: Any, place: Any, *bytes_: Any) -> Any:
+    for more in bytes_:
+        place = builder.gep(place, [more])
+    return place
+
+
+def _product(groups: int) -> Any:
+    """Of so many groups of 16 tokens; where it is one, of as many rows as are said."""
+
+    @intrinsic
+    def product(
+        typing_context: Any, x: Any, panel: Any, steps: Any, h: Any, bank: Any, more: Any, start: Any, y: Any, rows: Any
+    ) -> Any:
+        def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            _configure(builder, None if groups == 2 else args[8])
+            (begin, begin_line), (to, to_line) = (_place(context, builder, kinds[i], args[i], 4) for i in (6, 7))
+            each = [(m, n) for m in range(groups) for n in range(2)]
+
+            def corner(place: Any, line: Any, value: Any, m: int, n: int) -> Any:
+                apart = builder.mul(cgutils.unpack_tuple(builder, value)[3], index(4))
+                return _beyond(builder, place, builder.mul(line, index(SIDE * m)), *[apart] * n)
+
+            for m, n in each:
+                corner_ = corner(begin, begin_line, args[6], m, n)
+                _call(builder, "tileloadd64", _tile(_SUMS + 2 * m + n), corner_, begin_line)
+            for i in (0, 3):
+                tokens, line = _place(context, builder, kinds[i], args[i], 2)
+                (weights,) = arrays_of(context, builder, kinds[i + 1 : i + 2], args[i + 1 : i + 2])
+                columns = builder.bitcast(weights.data, _BYTES)
+                with cgutils.for_range(builder, args[i + 2]) as loop:
+                    along = _beyond(builder, tokens, builder.mul(loop.index, index(2 * STEP)))
+                    down = _beyond(builder, columns, builder.mul(loop.index, index(SIDE * 4 * WIDTH)))
+                    for m in range(groups):
+                        own = _beyond(builder, along, builder.mul(line, index(SIDE * m)))
+                        _call(builder, "tileloadd64", _tile(_TOKENS + m), own, line)
+                    for n in range(2):
+                        own = _beyond(builder, down, index(2 * PAIRED * n))
+                        _call(builder, "tileloadd64", _tile(_COLUMNS + n), own, index(4 * WIDTH))
+                    for m, n in each:
+                        which = (_SUMS + 2 * m + n, _TOKENS + m, _COLUMNS + n)
+                        _call(builder, "tdpbf16ps", *map(_tile, which))
+            for m, n in each:
+                corner_ = corner(to, to_line, args[7], m, n)
+                _call(builder, "tilestored64", _tile(_SUMS + 2 * m + n), corner_, to_line)
+            _call(builder, "tilerelease")
+            return context.get_dummy_value()
+
+        return types.void(x, panel, types.intp, h, bank, types.intp, start, y, types.intp), of
+
+    return product
+
+
+_two_groups, _one_group = _product(2), _product(1)
+
+
+@inner
+def in_tiles(
+    x: Lines, panel: Narrow, steps: int, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves, rows: int
+) -> None:
+    """See `multiply`."""
+    if rows == GROUP:
+        _two_groups(x, panel, steps, h, bank, more, start, y, rows)
+        return
+    (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
+    for n in range(0, rows, SIDE):
+        read, low = (x_, x_at + n * x_line, x_line), (h_, h_at + n * h_line, h_line)
+        begin, to = (s, s_at + n * s_line, s_line, s_apart), (y_, y_at + n * y_line, y_line, y_apart)
+        _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
+
+
+@inner
+def _with(sums: Any, lines: Lines, n: int, panel: Narrow, half: int, steps: int) -> Any:
+    (numbers, at, line), flat, found = lines, panel.reshape(-1), sums
+    for pair in range(steps * SIDE):
+        each = spread_pair(numbers, at + n * line + 2 * pair)
+        found = dot(found, load_pairs(flat, pair * 2 * WIDTH + half * PAIRED), each)
+    return found
+
+
+@inner
+def in_lanes(
+    x: Lines, panel: Narrow, steps: int, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves, rows: int
+) -> None:
+    """See `multiply`."""
+    (s, s_at, s_line, s_apart), (to, y_at, y_line, y_apart) = start, y
+    for n in range(rows):
+        low, high = load(s, s_at + n * s_line), load(s, s_at + n * s_line + s_apart)
+        low, high = _with(low, x, n, panel, 0, steps), _with(high, x, n, panel, 1, steps)
+        low, high = _with(low, h, n, bank, 0, more), _with(high, h, n, bank, 1, more)
+        store(to, y_at + n * y_line, low)
+        store(to, y_at + n * y_line + y_apart, high)
+
+
+multiply = in_tiles if TILES else in_lanes
+"""y, for so many rows up to `GROUP`, from the `start` on, of x times a panel of so many `steps` of `STEP` numbers, and
+of h times a bank of so many `more`."""
