@@ -22,24 +22,22 @@ from molora.fast.kernel.numbers import put
 from molora.fast.kernel.panels import APART, widen_panel
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.prompt import route, weighted
-from molora.fast.kernel.ranks import room
+from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, braid, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, STEP, multiply
+from molora.fast.kernel.tiles import GROUP, SIDE, STEP, done, multiply, ready
 from molora.fast.kernel.token import norm_row
+
+
+_STEPS = 9
+"""Of a panel, and of some tokens, that stay in a core's first cache"""
 
 
 @inner
 def wide_of(ranks: int) -> int:
     """C"""
     return -(-ranks // STEP) * STEP
-
-
-@inner
-def _narrow_room(rows: int, columns: int) -> Narrow:
-    """For bfloat16; columns are even."""
-    return room(rows, columns // 2).view(np.uint16)
 
 
 @inner
@@ -136,9 +134,13 @@ def _share(
     sites, width, wide = len(first) - 1, read.shape[1], low.shape[1]
     size, together = (first[1], sites) if gates else (first[-1], 1)
     most = wide_of(ranks) + STEP * (ranks % STEP > 0)  # a linear's ranks may begin and end within a step
-    weights = _narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
-    bank = _narrow_room(together * most // 2, 2 * WIDTH).reshape(together, most // 2, 2 * WIDTH)
-    all_ranks, sums, before = room(most, WIDTH), room(2 * GROUP, WIDTH).reshape(-1), 0
+    weights = narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
+    bank = narrow_room(together * most // 2, 2 * WIDTH).reshape(together, most // 2, 2 * WIDTH)
+    steps, most_tokens, before = width // STEP, 0, 0
+    for chunk in range(len(ends) - 1):
+        most_tokens = max(most_tokens, ends[chunk + 1] - ends[chunk])
+    blocks = -(-steps // _STEPS)
+    all_ranks, sums = room(most, WIDTH), room(2 * most_tokens if gates else 0, WIDTH).reshape(-1)
     for p in range(0, sites, together):
         registers = (first[p + 1] - first[p]) // LANES
         panels = (registers + 1) // 2
@@ -154,20 +156,25 @@ def _share(
             for chunk in range(len(ends) - 1):
                 if apart and holder(chunk, parts) != number:
                     continue
-                for n in range(ends[chunk], ends[chunk + 1], GROUP):
-                    some = min(GROUP, ends[chunk + 1] - n)
+                begin, end = ends[chunk], ends[chunk + 1]
+                for block in range(blocks):
+                    k, k1 = steps * block // blocks, steps * (block + 1) // blocks
                     for i in range(together):
-                        at, line = first[p + i] + o, n * size + first[p + i] + o
-                        start = (y, line, size, o1 - o) if onto else (bias, at, 0, o1 - o)
-                        to = (sums, i * GROUP * WIDTH, WIDTH, LANES) if gates else (y, line, size, o1 - o)
-                        begin = (p + i) * ranks // STEP * STEP
-                        more = (wide_of((p + i + 1) * ranks) - begin) // STEP
-                        tokens, lows = (read, n * width, width), (low, n * wide + begin, wide)
-                        multiply(tokens, weights[i], width // STEP, lows, bank[i], more, start, to, some)
-                    for m in range(some if gates else 0):
-                        for at in range(0, WIDTH, LANES):
-                            own, to_ = m * WIDTH + at, (n + m) * size + (o if at == 0 else o1)
-                            store(y, to_, silu(load(sums, own)) * load(sums, GROUP * WIDTH + own))
+                        at, low_at = first[p + i] + o, (p + i) * ranks // STEP * STEP
+                        more = (wide_of((p + i + 1) * ranks) - low_at) // STEP if k1 == steps else 0
+                        panel = weights[i, k * SIDE : k1 * SIDE]
+                        for n in range(begin, end, GROUP):
+                            line = n * size + at
+                            to = (y, line, size, o1 - o)
+                            if gates:
+                                to = (sums, (i * most_tokens + n - begin) * WIDTH, WIDTH, LANES)
+                            start = to if onto or block else (bias, at, 0, o1 - o)
+                            tokens, lows = (read, n * width + k * STEP, width), (low, n * wide + low_at, wide)
+                            multiply(tokens, panel, k1 - k, lows, bank[i], more, start, to, min(GROUP, end - n))
+                for m in range(end - begin if gates else 0):
+                    for at in range(0, WIDTH, LANES):
+                        own, to_ = m * WIDTH + at, (begin + m) * size + (o if at == 0 else o1)
+                        store(y, to_, silu(load(sums, own)) * load(sums, most_tokens * WIDTH + own))
         before += together * panels
 
 
@@ -193,15 +200,18 @@ def all_tiled(
     width = words.shape[1] // (WORDS * LANES) * PAIRS * 2
     wide = wide_of(a.shape[0] * ranks)
     ends, apart = chunks_by(GROUP, tokens, parts), tokens >= APART
-    read, rest = np.empty((tokens, width), np.uint16), np.empty((tokens, width), np.uint16)
-    low = np.empty((tokens, wide), np.uint16)
+    read, rest, low = narrow_room(tokens, width), narrow_room(tokens, width), narrow_room(tokens, wide)
     for part in prange(parts):
+        ready()
         for chunk in range(len(ends) - 1):
             if holder(chunk, parts) == part:
                 span = ends[chunk], ends[chunk + 1]
                 _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low)
         if apart:
             _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)
+        done()
     if not apart:
         for part in prange(parts):
+            ready()
             _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)
+            done()

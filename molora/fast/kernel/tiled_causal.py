@@ -15,11 +15,11 @@ from molora.fast.kernel.causal import hide
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
 from molora.fast.kernel.numbers import float_array, half
-from molora.fast.kernel.ranks import room
+from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, STEP, multiply
+from molora.fast.kernel.tiles import GROUP, STEP, done, multiply, ready
 from molora.fast.kernel.weighing import weigh
 
 _ROWS = -(-GROUP // TOGETHER) * TOGETHER
@@ -138,8 +138,8 @@ def attended_in_tiles(
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
     steps, ends = -(-length // STEP), chunks_by(GROUP, count, parts)
     line, tiles = steps * STEP, steps * STEP // WIDTH
-    sides = np.empty((groups, tiles, size // 2, 2 * WIDTH), np.uint16)
-    laid = np.empty((groups, size // WIDTH, line // 2, 2 * WIDTH), np.uint16)
+    sides = narrow_room(groups * tiles * size // 2, 2 * WIDTH).reshape(groups, tiles, size // 2, 2 * WIDTH)
+    laid = narrow_room(groups * size // WIDTH * line // 2, 2 * WIDTH).reshape(groups, size // WIDTH, line // 2, 2 * WIDTH)
     for part in prange(parts):
         mean = np.empty(size, np.float32)
         for group in range(groups):
@@ -150,10 +150,12 @@ def attended_in_tiles(
             for step in range(steps * part // parts, steps * (part + 1) // parts):
                 _lay(values[group, :length], step * STEP, laid[group])
     for part in prange(parts):
+        ready()
         scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
-        weights = np.zeros(GROUP * line, np.uint16)
+        weights = narrow_room(GROUP, line).reshape(-1)
         for job in range(heads * (len(ends) - 1)):
             head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
             if holder(chunk, parts) == part:
                 span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights)
                 _look(query[head], sides[head // each], laid[head // each], span, length, hidden, rooms, y, head)
+        done()

@@ -48,7 +48,7 @@ def _call(builder: Any, name: str, *args: Any) -> None:
 
 
 def _configure(builder: Any, rows: Any) -> None:
-    """Registers of so many rows for tokens, and of 16 for columns, each of 64 bytes."""
+    """Registers of so many rows, None: of 16, for tokens, and of 16 for columns, each of 64 bytes."""
     room = cgutils.alloca_once(builder, ir.ArrayType(_BYTE, 64))
     room.align = 64
     plain = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[SIDE] * 8, *[0] * 8]
@@ -82,7 +82,8 @@ def _product(groups: int) -> Any:
     ) -> Any:
         def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kinds = signature.args
-            _configure(builder, None if groups == 2 else args[8])
+            if groups == 1:
+                _configure(builder, args[8])
             (begin, begin_line), (to, to_line) = (_place(context, builder, kinds[i], args[i], 4) for i in (6, 7))
             each = [(m, n) for m in range(groups) for n in range(2)]
 
@@ -97,22 +98,32 @@ def _product(groups: int) -> Any:
                 tokens, line = _place(context, builder, kinds[i], args[i], 2)
                 (weights,) = arrays_of(context, builder, kinds[i + 1 : i + 2], args[i + 1 : i + 2])
                 columns = builder.bitcast(weights.data, _BYTES)
+
+                def load_tokens(along: Any, m: int, line: Any = line) -> None:
+                    own = _beyond(builder, along, builder.mul(line, index(SIDE * m)))
+                    _call(builder, "tileloadd64", _tile(_TOKENS + m), own, line)
+
+                def add(m: int, n: int) -> None:
+                    _call(builder, "tdpbf16ps", *map(_tile, (_SUMS + 2 * m + n, _TOKENS + m, _COLUMNS + n)))
+
                 with cgutils.for_range(builder, args[i + 2]) as loop:
                     along = _beyond(builder, tokens, builder.mul(loop.index, index(2 * STEP)))
                     down = _beyond(builder, columns, builder.mul(loop.index, index(SIDE * 4 * WIDTH)))
-                    for m in range(groups):
-                        own = _beyond(builder, along, builder.mul(line, index(SIDE * m)))
-                        _call(builder, "tileloadd64", _tile(_TOKENS + m), own, line)
-                    for n in range(2):
+                    for n in range(2):  # each product as soon as what it takes is there
                         own = _beyond(builder, down, index(2 * PAIRED * n))
+                        if n == 0:
+                            load_tokens(along, 0)
                         _call(builder, "tileloadd64", _tile(_COLUMNS + n), own, index(4 * WIDTH))
-                    for m, n in each:
-                        which = (_SUMS + 2 * m + n, _TOKENS + m, _COLUMNS + n)
-                        _call(builder, "tdpbf16ps", *map(_tile, which))
+                        add(0, n)
+                    if groups == 2:
+                        load_tokens(along, 1)
+                        add(1, 0)
+                        add(1, 1)
             for m, n in each:
                 corner_ = corner(to, to_line, args[7], m, n)
                 _call(builder, "tilestored64", _tile(_SUMS + 2 * m + n), corner_, to_line)
-            _call(builder, "tilerelease")
+            if groups == 1:
+                _configure(builder, None)
             return context.get_dummy_value()
 
         return types.void(x, panel, types.intp, h, bank, types.intp, start, y, types.intp), of
@@ -121,6 +132,30 @@ def _product(groups: int) -> Any:
 
 
 _two_groups, _one_group = _product(2), _product(1)
+
+
+@intrinsic
+def ready(typing_context: Any) -> Any:
+    """Readies registers, which a thread must before it multiplies; once for many times."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if TILES:
+            _configure(builder, None)
+        return context.get_dummy_value()
+
+    return types.void(), of
+
+
+@intrinsic
+def done(typing_context: Any) -> Any:
+    """Lets go of them, or the system would keep them for the thread whenever another one has its turn."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if TILES:
+            _call(builder, "tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(), of
 
 
 @inner
