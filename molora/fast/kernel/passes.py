@@ -19,6 +19,8 @@ from molora.fast.kernel.lanes import Floats
 from molora.fast.kernel.layers import routers_of, width_of
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.panels import all_adapted
+from molora.fast.kernel.ranks import narrow_room
+from molora.fast.kernel.ranks import room as lines
 from molora.fast.kernel.tiled import all_tiled
 from molora.fast.kernel.tiled_causal import attended_in_tiles
 from molora.fast.kernel.token import adapted, gated, norm_row, turned
@@ -125,17 +127,16 @@ def read_tiled(
     for number in range(len(layers)):
         norm, qkv, out, mlp_norm, gate_up, down = layers[number]
         qkv_down, out_down, gate_up_down, down_down = downs[number]
-        states, inner = np.empty(tokens * width_of(qkv), np.float32), np.empty(tokens * gate_up[1][1], np.float32)
+        states, inner = lines(tokens, width_of(qkv)), lines(tokens, gate_up[1][1])
         heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
-        query, found = np.empty((heads, tokens, size), np.uint16), np.empty((tokens, heads, size), np.float32)
-        all_tiled(x, norm, qkv, qkv_down, lora[0], masks[:0], rows[:, :0], no, states, no, parts)
+        query, found = narrow_room(heads * tokens, size).reshape(heads, tokens, size), lines(tokens, heads * size)
+        all_tiled(x, norm, qkv, qkv_down, lora[0], masks[:0], rows[:, :0], no, states.reshape(-1), no, parts)
         cache = float_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
-        attended_in_tiles(query, keys_at, values_at, sees, hidden, found, parts)
-        all_tiled(found.reshape(tokens, -1), none, out, out_down, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
+        attended_in_tiles(query, keys_at, values_at, sees, hidden, found.reshape(tokens, heads, size), parts)
+        all_tiled(found, none, out, out_down, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
         v = u + routers_of(gate_up)
-        all_tiled(x, mlp_norm, gate_up, gate_up_down, lora[1], masks[u:v], rows[:, u:v], yes, inner, no, parts)
+        all_tiled(x, mlp_norm, gate_up, gate_up_down, lora[1], masks[u:v], rows[:, u:v], yes, inner.reshape(-1), no, parts)
         u = v + routers_of(down)
-        read, them = inner.reshape(tokens, -1), rows[:, v:u]
-        all_tiled(read, none, down, down_down, lora[1], masks[v:u], them, no, y, yes, parts)
+        all_tiled(inner, none, down, down_down, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)

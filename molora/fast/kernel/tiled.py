@@ -15,18 +15,17 @@ from numba import prange
 from numpy.typing import NDArray
 
 from molora.fast.kernel.keeping import inner, shared
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, store
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, where_same
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
-from molora.fast.kernel.numbers import put
 from molora.fast.kernel.panels import APART, widen_panel
 from molora.fast.kernel.picks import pick_many
-from molora.fast.kernel.prompt import route, weighted
+from molora.fast.kernel.prompt import route
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, braid, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, SIDE, STEP, done, multiply, ready
+from molora.fast.kernel.tiles import GROUP, SIDE, STEP, Halves, Lines, done, multiply, ready
 from molora.fast.kernel.token import norm_row
 
 
@@ -41,18 +40,47 @@ def wide_of(ranks: int) -> int:
 
 
 @inner
-def _weigh(found: Floats, picked: Floats, count: int, rank: int, scaling: float, low: Narrow) -> None:
-    """What a chunk's tokens found in ranks [N, C or more], with the weights of those picked on it, to [N, C], where
-    nothing is yet."""
-    top_k = (picked.shape[2] - count) // 2
+def _through(
+    x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves
+) -> None:
+    """So many tokens through a panel, part after part; all else as `tiles.multiply` takes it."""
+    (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
+    steps = len(panel) // SIDE
+    blocks = -(-steps // _STEPS)
+    for block in range(blocks):
+        k, k1 = steps * block // blocks, steps * (block + 1) // blocks
+        own, last = panel[k * SIDE : k1 * SIDE], more if k1 == steps else 0
+        for n in range(0, tokens, GROUP):
+            read, low = (x_, x_at + n * x_line + k * STEP, x_line), (h_, h_at + n * h_line, h_line)
+            to = (y_, y_at + n * y_line, y_line, y_apart)
+            begin = to if block else (s, s_at + n * s_line, s_line, s_apart)
+            multiply(read, own, k1 - k, low, bank, last, begin, to, min(GROUP, tokens - n))
+
+
+@inner
+def _owners(linears: int, count: int, rank: int, wide: int) -> Floats:
+    """Which expert of all linears' each rank is of [C]; -2 for none."""
+    owners = np.full(wide, -2, np.float32)
+    for r in range(linears * count * rank):
+        owners[r] = r // rank
+    return owners
+
+
+@inner
+def _weigh(found: Floats, picked: Floats, count: int, scaling: float, owners: Floats, low: Narrow) -> None:
+    """What a chunk's tokens found in ranks [N, C or more] to [N, C], with the weights of those picked [N, P, E+2K] on it:
+    nothing of others, even where it overflows."""
+    top_k, zero = (picked.shape[2] - count) // 2, spread(np.float32(0))
     for n in range(len(low)):
-        for p in range(picked.shape[1]):
-            for k in range(count, count + top_k):
-                e = int(picked[n, p, k])
-                if e >= 0:
-                    gate, first = picked[n, p, k + top_k] * scaling, (p * count + e) * rank
-                    for r in range(first, first + rank):
-                        put(low, n * low.shape[1] + r, weighted(found[n, r], np.float32(gate)))
+        for r in range(0, len(owners), LANES):
+            owner, own, sum_ = load(owners, r), load(found, n * found.shape[1] + r), zero
+            for p in range(picked.shape[1]):
+                for k in range(count, count + top_k):
+                    gate = picked[n, p, k + top_k] * np.float32(scaling)
+                    if gate != 0:
+                        which = spread(picked[n, p, k] + np.float32(p * count))
+                        sum_ = where_same(owner, which, own * spread(gate), sum_)
+            store(low, n * low.shape[1] + r, sum_)
 
 
 @inner
@@ -79,20 +107,19 @@ def _lower(
         round_row(own[n - begin], whole[n], rest[n])
     if not wide:
         return
-    (linears, count, rank, _), line, none = a.shape, len(down) * WIDTH, np.zeros(WIDTH, np.float32)
+    (linears, count, rank, _), line, none = a.shape, len(down) * WIDTH, room(1, WIDTH).reshape(-1)
+    none[:] = 0
     found = room(end - begin, line)
     for q in range(len(down)):
-        more = size // STEP if q * WIDTH >= wide else 0  # routers read what rounding leaves, too
-        for n in range(begin, end, GROUP):
-            tokens, left = (whole, n * size, size), (rest, n * size, size)
-            to = found.reshape(-1), (n - begin) * line + q * WIDTH, line, LANES
-            start, some = (none, 0, 0, LANES), min(GROUP, end - n)
-            multiply(tokens, down[q], size // STEP, left, down[q], more, start, to, some)
-    low[begin:end] = 0
+        to, start = (found.reshape(-1), q * WIDTH, line, LANES), (none, 0, 0, LANES)
+        tokens, left = (whole, begin * size, size), (rest, begin * size, size)
+        _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to)
+        if q * WIDTH >= wide:  # routers read what rounding leaves, too
+            _through(left, end - begin, down[q], left, down[q], 0, to, to)
     if not len(router):
         for n in range(begin, end):
-            for r in range(linears * count * rank):
-                put(low, n * wide + r, found[n - begin, r])
+            for r in range(0, wide, LANES):
+                store(low, n * wide + r, load(found, (n - begin) * line + r))
         return
     picked = np.empty((end - begin, linears, rows.shape[2]), np.float32)
     if line > wide:
@@ -102,7 +129,7 @@ def _lower(
     else:
         route(own, router, bias, masks, picked)
     rows[begin:end] = picked
-    _weigh(found, picked, count, rank, scaling, low[begin:end])
+    _weigh(found, picked, count, scaling, _owners(linears, count, rank, wide), low[begin:end])
 
 
 @inner
@@ -136,10 +163,9 @@ def _share(
     most = wide_of(ranks) + STEP * (ranks % STEP > 0)  # a linear's ranks may begin and end within a step
     weights = narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
     bank = narrow_room(together * most // 2, 2 * WIDTH).reshape(together, most // 2, 2 * WIDTH)
-    steps, most_tokens, before = width // STEP, 0, 0
+    most_tokens, before = 0, 0
     for chunk in range(len(ends) - 1):
         most_tokens = max(most_tokens, ends[chunk + 1] - ends[chunk])
-    blocks = -(-steps // _STEPS)
     all_ranks, sums = room(most, WIDTH), room(2 * most_tokens if gates else 0, WIDTH).reshape(-1)
     for p in range(0, sites, together):
         registers = (first[p + 1] - first[p]) // LANES
@@ -157,20 +183,15 @@ def _share(
                 if apart and holder(chunk, parts) != number:
                     continue
                 begin, end = ends[chunk], ends[chunk + 1]
-                for block in range(blocks):
-                    k, k1 = steps * block // blocks, steps * (block + 1) // blocks
-                    for i in range(together):
-                        at, low_at = first[p + i] + o, (p + i) * ranks // STEP * STEP
-                        more = (wide_of((p + i + 1) * ranks) - low_at) // STEP if k1 == steps else 0
-                        panel = weights[i, k * SIDE : k1 * SIDE]
-                        for n in range(begin, end, GROUP):
-                            line = n * size + at
-                            to = (y, line, size, o1 - o)
-                            if gates:
-                                to = (sums, (i * most_tokens + n - begin) * WIDTH, WIDTH, LANES)
-                            start = to if onto or block else (bias, at, 0, o1 - o)
-                            tokens, lows = (read, n * width + k * STEP, width), (low, n * wide + low_at, wide)
-                            multiply(tokens, panel, k1 - k, lows, bank[i], more, start, to, min(GROUP, end - n))
+                for i in range(together):
+                    at, low_at = first[p + i] + o, (p + i) * ranks // STEP * STEP
+                    more = (wide_of((p + i + 1) * ranks) - low_at) // STEP
+                    to = (y, begin * size + at, size, o1 - o)
+                    if gates:
+                        to = (sums, i * most_tokens * WIDTH, WIDTH, LANES)
+                    start = to if onto else (bias, at, 0, o1 - o)
+                    tokens, lows = (read, begin * width, width), (low, begin * wide + low_at, wide)
+                    _through(tokens, end - begin, weights[i], lows, bank[i], more, start, to)
                 for m in range(end - begin if gates else 0):
                     for at in range(0, WIDTH, LANES):
                         own, to_ = m * WIDTH + at, (begin + m) * size + (o if at == 0 else o1)
