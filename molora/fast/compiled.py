@@ -22,7 +22,7 @@ from molora.fast.kernel import BLOCK, TILES, all_turned, attended, best, listed,
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
-from molora.fast.layout import alike, tiled_way_down
+from molora.fast.layout import alike, tiled
 from molora.fast.levels import Levels
 from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
 from molora.fast.picks import Picks
@@ -40,8 +40,8 @@ class _Layers(NamedTuple):
 
     arrays: Any
     """See `kernel.layers.listed`"""
-    downs: Any
-    """What prompts in bfloat16 go down by, see `kernel.passes.read_tiled`; None where none are read so"""
+    tiled: Any
+    """Adapters as prompts in bfloat16 read them, see `kernel.passes.read_tiled`; None where none are read so"""
     unedited: NDArray[np.float32]
     """Masks [routers, 4, E] that change nothing"""
     routers: NDArray[np.int64]
@@ -82,10 +82,10 @@ class CompiledStep(Step):
         made = [[site.compiled if isinstance(site, CompiledSite) else None for site in each] for each in sites]
         if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
-        return _layers(self.layers, made, tiled=self._tiled)
+        return _layers(self.layers, made, in_tiles=self._in_tiles)
 
     @property
-    def _tiled(self) -> bool:
+    def _in_tiles(self) -> bool:
         """Whether products in bfloat16 are compiled code's."""
         return TILES and self._dtype == torch.bfloat16 and not self._size % STEP
 
@@ -134,8 +134,8 @@ class CompiledStep(Step):
         among: Among | None = None,
     ) -> tuple[Tensor, list[Picked]]:
         x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
-        tiled = self._tiled and count > Levels.few
-        ours = tiled or (self._dtype == torch.float32 and not self._size % (2 * LANES))
+        in_tiles = self._in_tiles and count > Levels.few
+        ours = in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
         in_line = among is None or among.places is None
         if not ours or not in_line or (layers := self._ready) is None:
             return super().many(tokens, cache, plan, kept, among)
@@ -143,8 +143,8 @@ class CompiledStep(Step):
         turn, picks = tuple(one.numpy() for one in self._angles(x, positions)), self._seen(count)
         arrays, *given = self._through(layers, turn, cache, count, plan)
         rest = *given, picks.rows, _hidden(among), layers.parts
-        if tiled:
-            read_tiled(x.numpy(), arrays, layers.downs, *rest)
+        if in_tiles:
+            read_tiled(x.numpy(), arrays, layers.tiled, *rest)
         else:
             read_many(x.numpy(), arrays, *rest)
         return self._last(x, kept), self._picked(picks)
@@ -191,11 +191,10 @@ class CompiledStep(Step):
         return found.flatten()[None]
 
 
-def _layers(layers: Sequence[Layer], made: Sequence[Any], *, tiled: bool) -> _Layers:
+def _layers(layers: Sequence[Layer], made: Sequence[Any], *, in_tiles: bool) -> _Layers:
     """Of each layer its linears, which are compiled."""
     every = [linears for each in made for linears in each]
     same = alike([linears.arrays[-1] for linears in every])
-    downs = list(map(tiled_way_down, same)) if tiled else []
     adapters, given = iter(same), []
     for layer, each in zip(layers, made, strict=True):
         qkv, out, gate_up, down = [(*linears.arrays[:-1], next(adapters)) for linears in each]
@@ -203,7 +202,8 @@ def _layers(layers: Sequence[Layer], made: Sequence[Any], *, tiled: bool) -> _La
     routers = np.cumsum([0, *(gate_up.routers + down.routers for *_, gate_up, down in made)])
     routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
-    by_layer = listed([tuple(downs[at : at + 4]) for at in range(0, len(downs), 4)]) if tiled else None
+    again = [tiled(one, linears.arrays[1]) for one, linears in zip(same, every, strict=True)] if in_tiles else []
+    by_layer = listed([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
     return _Layers(listed(given), by_layer, np.concatenate(routed), routers, parts, nbytes)
 
 

@@ -79,16 +79,23 @@ def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return _aligned(np.concatenate(made, axis=1))
 
 
-def tiled_way_down(adapter: Any) -> NDArray[np.uint16]:
-    """All A's of an adapter, and its routers where they are bfloat16, as `kernel.tiled.all_tiled` takes them."""
-    router, _, a, *_ = adapter
+def tiled(adapter: Any, first: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """An adapter of linears whose results begin where `first` says [P+1], as `kernel.tiled.all_tiled` takes it: all A's,
+    with routers behind them where they are bfloat16, and B's."""
+    router, _, a, _, up, _ = adapter
     if not a.size:
-        return np.empty((0, 0, 0), np.uint16)
-    width = a.shape[-1]
+        return np.empty((0, 0, 0), np.uint16), np.empty((0, 0, 0), np.uint16)
+    (linears, count, rank, width), ranks = a.shape, a.shape[1] * a.shape[2]
     rows = [_filled(_half(a.reshape(-1, width)), STEP)]
     if len(router) and router.dtype == np.uint16:
         rows.append(_filled(router.reshape(-1, width), WIDTH))
-    return _aligned(panels_of(np.concatenate(rows)))
+    before = np.arange(linears) * ranks % STEP  # a linear's ranks may begin within a step
+    banks = np.zeros((up.shape[1], -(-int(before.max() + ranks) // STEP) * STEP, WIDTH), np.uint16)
+    owners = np.repeat(np.arange(linears), -(-np.diff(first) // WIDTH))  # of panels
+    for bank, owner, own in zip(banks, owners, _half(up).swapaxes(0, 1), strict=True):
+        bank[before[owner] : before[owner] + ranks] = own.reshape(ranks, WIDTH)
+    pairs = banks.reshape(len(banks), -1, 2, WIDTH).swapaxes(2, 3)  # [panels, C/2, `WIDTH`, 2]
+    return _aligned(panels_of(np.concatenate(rows))), _aligned(pairs.reshape(len(banks), -1, 2 * WIDTH))
 
 
 def panels_of(weight: NDArray[np.uint16]) -> NDArray[np.uint16]:

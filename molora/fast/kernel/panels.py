@@ -79,7 +79,7 @@ def _unpack(words: NDArray[np.int32], at: int, panel: NDArray[np.int16], scales:
 
 
 @inner
-def widen_panel(bank: Floats, up: Narrow, panel: int) -> None:
+def _widen(bank: Floats, up: Narrow, panel: int) -> None:
     """All experts' rows of a panel to a bank [E*R, `WIDTH`]: none is taken by itself, as in `_unpack`."""
     (count, panels, rank, _), to = up.shape, 0
     for e in range(count):
@@ -201,7 +201,7 @@ def _share(
             for i in range(together):
                 at, at1 = first[p + i] + o, first[p + i] + o1
                 if rows:
-                    widen_panel(bank[i], up, before + i * panels + one)
+                    _widen(bank[i], up, before + i * panels + one)
                 _unpack(words[at // LANES], 0, levels[i], scales[i], centres[i])
                 _unpack(words[at1 // LANES], LANES, levels[i], scales[i], centres[i])
             for chunk in range(len(ends) - 1):

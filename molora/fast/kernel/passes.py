@@ -110,7 +110,7 @@ def read_many(
 def read_tiled(
     x: Floats,
     layers: Any,
-    downs: Any,
+    tiled: Any,
     turn: tuple[Floats, Floats],
     scale: float,
     kept: NDArray[np.int64],
@@ -121,22 +121,23 @@ def read_tiled(
     hidden: Floats,
     parts: int,
 ) -> None:
-    """The same in bfloat16. `downs`: of each layer what `tiled.all_tiled` goes down by, in the order of its linears."""
+    """The same in bfloat16. `tiled`: of each layer the adapters of its linears once more, as `tiled.all_tiled` takes
+    them."""
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
     for number in range(len(layers)):
         norm, qkv, out, mlp_norm, gate_up, down = layers[number]
-        qkv_down, out_down, gate_up_down, down_down = downs[number]
+        qkv_tiled, out_tiled, gate_up_tiled, down_tiled = tiled[number]
         states, inner = lines(tokens, width_of(qkv)), lines(tokens, gate_up[1][1])
         heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
         query, found = narrow_room(heads * tokens, size).reshape(heads, tokens, size), lines(tokens, heads * size)
-        all_tiled(x, norm, qkv, qkv_down, lora[0], masks[:0], rows[:, :0], no, states.reshape(-1), no, parts)
+        all_tiled(x, norm, qkv, qkv_tiled, lora[0], masks[:0], rows[:, :0], no, states.reshape(-1), no, parts)
         cache = float_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
         attended_in_tiles(query, keys_at, values_at, sees, hidden, found.reshape(tokens, heads, size), parts)
-        all_tiled(found, none, out, out_down, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
+        all_tiled(found, none, out, out_tiled, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
         v = u + routers_of(gate_up)
-        all_tiled(x, mlp_norm, gate_up, gate_up_down, lora[1], masks[u:v], rows[:, u:v], yes, inner.reshape(-1), no, parts)
+        all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], rows[:, u:v], yes, inner.reshape(-1), no, parts)
         u = v + routers_of(down)
-        all_tiled(inner, none, down, down_down, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)
+        all_tiled(inner, none, down, down_tiled, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)

@@ -18,11 +18,11 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, where_same
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
-from molora.fast.kernel.panels import APART, widen_panel
+from molora.fast.kernel.panels import APART
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.prompt import route
 from molora.fast.kernel.ranks import narrow_room, room
-from molora.fast.kernel.rounding import PAIRS, braid, round_row, unpack_rounded
+from molora.fast.kernel.rounding import PAIRS, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
 from molora.fast.kernel.tiles import GROUP, SIDE, STEP, Halves, Lines, done, multiply, ready
@@ -133,21 +133,12 @@ def _lower(
 
 
 @inner
-def _raise(up: Narrow, panel: int, first: int, wide: Floats, bank: Narrow) -> None:
-    """Rows of a panel that all experts have, from the first on of as many in `wide` [any, `WIDTH`] as a bank has."""
-    rows = up.shape[0] * up.shape[2]
-    widen_panel(wide[first : first + rows], up, panel)
-    for pair in range(len(bank)):
-        braid(wide.reshape(-1), 2 * pair * WIDTH, (2 * pair + 1) * WIDTH, WIDTH, bank.reshape(-1), pair * 2 * WIDTH)
-
-
-@inner
 def _share(
     part: tuple[int, int],
     apart: bool,
     ends: Any,
     base: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
-    up: Narrow,
+    banks: Narrow,
     ranks: int,
     read: Narrow,
     low: Narrow,
@@ -160,13 +151,11 @@ def _share(
     (number, parts), (words, first, bias) = part, base
     sites, width, wide = len(first) - 1, read.shape[1], low.shape[1]
     size, together = (first[1], sites) if gates else (first[-1], 1)
-    most = wide_of(ranks) + STEP * (ranks % STEP > 0)  # a linear's ranks may begin and end within a step
     weights = narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
-    bank = narrow_room(together * most // 2, 2 * WIDTH).reshape(together, most // 2, 2 * WIDTH)
     most_tokens, before = 0, 0
     for chunk in range(len(ends) - 1):
         most_tokens = max(most_tokens, ends[chunk + 1] - ends[chunk])
-    all_ranks, sums = room(most, WIDTH), room(2 * most_tokens if gates else 0, WIDTH).reshape(-1)
+    sums, none = room(2 * most_tokens if gates else 0, WIDTH).reshape(-1), weights[0, :0]
     for p in range(0, sites, together):
         registers = (first[p + 1] - first[p]) // LANES
         panels = (registers + 1) // 2
@@ -176,9 +165,6 @@ def _share(
                 at, at1 = first[p + i] + o, first[p + i] + o1
                 unpack_rounded(words[at // LANES], 0, weights[i])
                 unpack_rounded(words[at1 // LANES], LANES, weights[i])
-                if ranks:
-                    all_ranks[:] = 0
-                    _raise(up, before + i * panels + one, (p + i) * ranks % STEP, all_ranks, bank[i])
             for chunk in range(len(ends) - 1):
                 if apart and holder(chunk, parts) != number:
                     continue
@@ -191,7 +177,8 @@ def _share(
                         to = (sums, i * most_tokens * WIDTH, WIDTH, LANES)
                     start = to if onto else (bias, at, 0, o1 - o)
                     tokens, lows = (read, begin * width, width), (low, begin * wide + low_at, wide)
-                    _through(tokens, end - begin, weights[i], lows, bank[i], more, start, to)
+                    bank = banks[before + i * panels + one] if ranks else none
+                    _through(tokens, end - begin, weights[i], lows, bank, more, start, to)
                 for m in range(end - begin if gates else 0):
                     for at in range(0, WIDTH, LANES):
                         own, to_ = m * WIDTH + at, (begin + m) * size + (o if at == 0 else o1)
@@ -204,7 +191,7 @@ def all_tiled(
     x: Floats,
     norm: Norm,
     linears: Linears,
-    down: Narrow,
+    tiles: tuple[Narrow, Narrow],
     lora: bool,
     masks: Floats,
     rows: Floats,
@@ -213,10 +200,12 @@ def all_tiled(
     onto: bool,
     parts: int,
 ) -> None:
-    """As `panels.all_adapted`. down [Q, I/2, 2*`WIDTH`]: all A's as panels, up to C, and behind them routers where they
-    are bfloat16."""
+    """As `panels.all_adapted`. tiles: all A's as panels up to C, and behind them routers where they are bfloat16, down
+    [Q, I/2, 2*`WIDTH`]; and of each panel of a linear what all experts have for it by pairs of ranks, as many as the
+    steps hold that a linear's ranks lie in, [panels, any, 2*`WIDTH`]."""
     words, first, bias, adapter = linears
-    (router, _, a, _, up, _), tokens, base = adapter, len(x), (words, first, bias)
+    (router, _, a, _, _, _), tokens, base = adapter, len(x), (words, first, bias)
+    down, banks = tiles
     ranks = a.shape[1] * a.shape[2] if lora or len(router) else 0
     width = words.shape[1] // (WORDS * LANES) * PAIRS * 2
     wide = wide_of(a.shape[0] * ranks)
@@ -229,10 +218,10 @@ def all_tiled(
                 span = ends[chunk], ends[chunk + 1]
                 _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low)
         if apart:
-            _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)
+            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto)
         done()
     if not apart:
         for part in prange(parts):
             ready()
-            _share((part, parts), apart, ends, base, up, ranks, read, low, gates, y, onto)
+            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto)
             done()
