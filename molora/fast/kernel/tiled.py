@@ -111,7 +111,8 @@ def _lower(
     none[:] = 0
     found = room(end - begin, line)
     for q in range(len(down)):
-        to, start = (found.reshape(-1), q * WIDTH, line, LANES), (none, 0, 0, LANES)
+        apart = 0 if q * WIDTH >= wide and linears * count <= LANES else LANES
+        to, start = (found.reshape(-1), q * WIDTH, line, apart), (none, 0, 0, LANES)
         tokens, left = (whole, begin * size, size), (rest, begin * size, size)
         _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to)
         if q * WIDTH >= wide:  # routers read what rounding leaves, too

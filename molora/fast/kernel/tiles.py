@@ -4,7 +4,7 @@ A panel holds pairs along what is summed up, [pairs, 2 * `WIDTH`], beside each o
 tokens' numbers, which lie in lines. What a CPU without AMX does here is the same in its other registers.
 
 `Lines` are an array, where in it the first line begins, and how far apart two of them lie; `Halves` also how far apart
-a line's two registers do.
+a line's two registers do, 0 where only the first is made.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def _beyond(builder: Any, place: Any, *bytes_: Any) -> Any:
     return place
 
 
-def _product(groups: int) -> Any:
-    """Of so many groups of 16 tokens; where it is one, of as many rows as are said."""
+def _product(groups: int, halves: int) -> Any:
+    """Of so many groups of 16 tokens, and of so many registers' columns of the panel; where the group is one, of as many
+    rows as are said."""
 
     @intrinsic
     def product(
@@ -85,7 +86,7 @@ def _product(groups: int) -> Any:
             if groups == 1:
                 _configure(builder, args[8])
             (begin, begin_line), (to, to_line) = (_place(context, builder, kinds[i], args[i], 4) for i in (6, 7))
-            each = [(m, n) for m in range(groups) for n in range(2)]
+            each = [(m, n) for m in range(groups) for n in range(halves)]
 
             def corner(place: Any, line: Any, value: Any, m: int, n: int) -> Any:
                 apart = builder.mul(cgutils.unpack_tuple(builder, value)[3], index(4))
@@ -109,16 +110,16 @@ def _product(groups: int) -> Any:
                 with cgutils.for_range(builder, args[i + 2]) as loop:
                     along = _beyond(builder, tokens, builder.mul(loop.index, index(2 * STEP)))
                     down = _beyond(builder, columns, builder.mul(loop.index, index(SIDE * 4 * WIDTH)))
-                    for n in range(2):  # each product as soon as what it takes is there
+                    for n in range(halves):  # each product as soon as what it takes is there
                         own = _beyond(builder, down, index(2 * PAIRED * n))
                         if n == 0:
                             load_tokens(along, 0)
                         _call(builder, "tileloadd64", _tile(_COLUMNS + n), own, index(4 * WIDTH))
                         add(0, n)
-                    if groups == 2:
-                        load_tokens(along, 1)
-                        add(1, 0)
-                        add(1, 1)
+                    for m in range(1, groups):
+                        load_tokens(along, m)
+                        for n in range(halves):
+                            add(m, n)
             for m, n in each:
                 corner_ = corner(to, to_line, args[7], m, n)
                 _call(builder, "tilestored64", _tile(_SUMS + 2 * m + n), corner_, to_line)
@@ -131,7 +132,7 @@ def _product(groups: int) -> Any:
     return product
 
 
-_two_groups, _one_group = _product(2), _product(1)
+_two_groups, _one_group, _two_groups_of_half, _one_group_of_half = (_product(m, n) for n in (2, 1) for m in (2, 1))
 
 
 @intrinsic
@@ -164,13 +165,19 @@ def in_tiles(
 ) -> None:
     """See `multiply`."""
     if rows == GROUP:
-        _two_groups(x, panel, steps, h, bank, more, start, y, rows)
+        if y[3]:
+            _two_groups(x, panel, steps, h, bank, more, start, y, rows)
+        else:
+            _two_groups_of_half(x, panel, steps, h, bank, more, start, y, rows)
         return
     (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
     for n in range(0, rows, SIDE):
         read, low = (x_, x_at + n * x_line, x_line), (h_, h_at + n * h_line, h_line)
         begin, to = (s, s_at + n * s_line, s_line, s_apart), (y_, y_at + n * y_line, y_line, y_apart)
-        _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
+        if y_apart:
+            _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
+        else:
+            _one_group_of_half(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
 
 
 @inner
@@ -189,11 +196,9 @@ def in_lanes(
     """See `multiply`."""
     (s, s_at, s_line, s_apart), (to, y_at, y_line, y_apart) = start, y
     for n in range(rows):
-        low, high = load(s, s_at + n * s_line), load(s, s_at + n * s_line + s_apart)
-        low, high = _with(low, x, n, panel, 0, steps), _with(high, x, n, panel, 1, steps)
-        low, high = _with(low, h, n, bank, 0, more), _with(high, h, n, bank, 1, more)
-        store(to, y_at + n * y_line, low)
-        store(to, y_at + n * y_line + y_apart, high)
+        for half in range(2 if y_apart else 1):
+            found = _with(load(s, s_at + n * s_line + half * s_apart), x, n, panel, half, steps)
+            store(to, y_at + n * y_line + half * y_apart, _with(found, h, n, bank, half, more))
 
 
 multiply = in_tiles if TILES else in_lanes
