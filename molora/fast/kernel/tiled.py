@@ -21,6 +21,7 @@ from molora.fast.kernel.levels import WORDS
 from molora.fast.kernel.panels import APART
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.prompt import route
+from molora.fast.kernel.prefetching import prefetch_rows
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
@@ -164,6 +165,8 @@ def _share(
             o, o1 = 2 * one * LANES, min(2 * one + 1, registers - 1) * LANES
             for i in range(together):
                 at, at1 = first[p + i] + o, first[p + i] + o1
+                if ranks:
+                    prefetch_rows(banks[before + i * panels + one])
                 unpack_rounded(words[at // LANES], 0, weights[i])
                 unpack_rounded(words[at1 // LANES], LANES, weights[i])
             for chunk in range(len(ends) - 1):
