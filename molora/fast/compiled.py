@@ -23,7 +23,6 @@ from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
 from molora.fast.layout import alike, tiled
-from molora.fast.levels import Levels
 from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
@@ -134,8 +133,7 @@ class CompiledStep(Step):
         among: Among | None = None,
     ) -> tuple[Tensor, list[Picked]]:
         x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
-        in_tiles = self._in_tiles and count > Levels.few
-        ours = in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
+        ours = self._in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
         in_line = among is None or among.places is None
         if not ours or not in_line or (layers := self._ready) is None:
             return super().many(tokens, cache, plan, kept, among)
@@ -143,7 +141,7 @@ class CompiledStep(Step):
         turn, picks = tuple(one.numpy() for one in self._angles(x, positions)), self._seen(count)
         arrays, *given = self._through(layers, turn, cache, count, plan)
         rest = *given, picks.rows, _hidden(among), layers.parts
-        if in_tiles:
+        if self._in_tiles:
             read_tiled(x.numpy(), arrays, layers.tiled, *rest)
         else:
             read_many(x.numpy(), arrays, *rest)

@@ -80,12 +80,12 @@ def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def tiled(adapter: Any, first: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """An adapter of linears whose results begin where `first` says [P+1], as `kernel.tiled.all_tiled` takes it: all A's,
-    with routers behind them where they are bfloat16, and B's."""
+    """An adapter of linears whose results begin where `first` says [P+1], as `kernel.tiled.all_tiled` takes it: all
+    A's, with routers behind them where they are bfloat16, and B's."""
     router, _, a, _, up, _ = adapter
     if not a.size:
         return np.empty((0, 0, 0), np.uint16), np.empty((0, 0, 0), np.uint16)
-    (linears, count, rank, width), ranks = a.shape, a.shape[1] * a.shape[2]
+    linears, ranks, width = len(a), a.shape[1] * a.shape[2], a.shape[3]
     rows = [_filled(_half(a.reshape(-1, width)), STEP)]
     if len(router) and router.dtype == np.uint16:
         rows.append(_filled(router.reshape(-1, width), WIDTH))

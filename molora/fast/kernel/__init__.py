@@ -13,6 +13,7 @@ heads, G key heads, D size of a head, T tokens to attend to. I, O and D are mult
 
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
+from molora.fast.kernel.granted import TILES
 from molora.fast.kernel.layers import listed
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
@@ -24,7 +25,6 @@ from molora.fast.kernel.prompt import mixed
 from molora.fast.kernel.scoring import scored
 from molora.fast.kernel.tiled import all_tiled
 from molora.fast.kernel.tiled_causal import attended_in_tiles
-from molora.fast.kernel.tiles import TILES
 from molora.fast.kernel.token import adapted, all_normed
 from molora.fast.kernel.turning import all_turned
 

@@ -5,6 +5,7 @@ Axes: see `kernel`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +46,18 @@ def routers_of(linears: Linears) -> int:
 
 
 @kept
-def _listed(layer: Layer) -> Any:
+def _listed(layer: Any) -> Any:
     return typed.List([layer])
 
 
 @kept
-def _append(layers: Any, layer: Layer) -> None:
+def _append(layers: Any, layer: Any) -> None:
     layers.append(layer)
 
 
-def listed(layers: list[Layer]) -> Any:
-    """All layers of a model, whose arrays must be of the same types: handed over at once, where a tuple's would be
-    taken one by one at each call."""
+def listed(layers: Sequence[Any]) -> Any:
+    """What all layers of a model have, `Layer`s or other tuples, whose arrays must be of the same types: handed over at
+    once, where a tuple's would be taken one by one at each call."""
     made = _listed(layers[0])
     for layer in layers[1:]:
         _append(made, layer)

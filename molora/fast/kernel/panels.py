@@ -40,7 +40,7 @@ from molora.fast.kernel.several import (
 from molora.fast.kernel.shares import CHUNK, chunks_of, holder
 from molora.fast.kernel.token import norm_row
 
-APART = 256
+_APART = 256
 """Tokens from which on a thread keeps to its own: unpacking all weights takes it less time than tokens that lie in
 another core's cache"""
 _PAIRS = LEVELS_BLOCK // 2
@@ -254,7 +254,7 @@ def all_adapted(
             registers, wide = down.shape[2], ranks_in(down)
     else:
         up = up[:0]
-    ends, apart = chunks_of(tokens, parts), tokens >= APART
+    ends, apart = chunks_of(tokens, parts), tokens >= _APART
     whole, sums = np.empty((tokens, blocks * LEVELS_BLOCK), np.int16), np.empty((tokens, blocks), np.float32)
     steps, groups = np.empty((tokens, blocks), np.float32), -(-tokens * top_k // TOGETHER) + (len(ends) - 1) * count
     h = np.empty((sites, registers, groups, wide, TOGETHER), np.float32)

@@ -138,6 +138,7 @@ def read_tiled(
         attended_in_tiles(query, keys_at, values_at, sees, hidden, found.reshape(tokens, heads, size), parts)
         all_tiled(found, none, out, out_tiled, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
         v = u + routers_of(gate_up)
-        all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], rows[:, u:v], yes, inner.reshape(-1), no, parts)
+        own, flat = rows[:, u:v], inner.reshape(-1)
+        all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], own, yes, flat, no, parts)
         u = v + routers_of(down)
         all_tiled(inner, none, down, down_tiled, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)

@@ -6,6 +6,7 @@ Axes: see `panels`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from molora.fast.kernel.instructions import Kind, rounded
 from molora.fast.kernel.keeping import REORDERS, inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, lanes_type, load, pointer_to, spread
 from molora.fast.kernel.levels import HALVES, LEVELS_BLOCK, WORDS, halves_of
-from molora.fast.kernel.pairs import PAIRED, braided, load_pairs, store_pairs, words_type
+from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
 from molora.fast.kernel.several import WIDTH
 
 PAIRS = LEVELS_BLOCK // 2
@@ -28,9 +29,9 @@ _HALF = Kind.of(LEVELS_BLOCK // 2)
 _WEIGHTS = ir.VectorType(ir.IntType(16), PAIRED)
 
 
-def _paired(builder: Any, low: Any, high: Any, kind: Kind) -> Any:
+def _paired(builder: Any, both: Sequence[Any], kind: Kind) -> Any:
     """Floats side by side as bfloat16, each with the other's."""
-    halves = [builder.zext(rounded(builder, one, kind), kind.words) for one in (low, high)]
+    halves = [builder.zext(rounded(builder, one, kind), kind.words) for one in both]
     return builder.or_(halves[0], builder.shl(halves[1], kind.each(16)))
 
 
@@ -52,7 +53,7 @@ def _rounded(typing_context: Any, x: Any, at: Any, to: Any, rest: Any) -> Any:
         left = [_left(builder, half, _HALF) for half in halves]
         for kind, array, own in ((signature.args[2], to, halves), (signature.args[3], rest, left)):
             builder.store(
-                _paired(builder, *own, _HALF), pointer_to(context, builder, kind, (array, at), _HALF.words), align=2
+                _paired(builder, own, _HALF), pointer_to(context, builder, kind, (array, at), _HALF.words), align=2
             )
         return context.get_dummy_value()
 
@@ -75,22 +76,20 @@ def _weights(typing_context: Any, words: Any, place: Any, scale: Any, least: Any
         at, found = builder.trunc(builder.mul(place, ir.Constant(place.type, 4)), ir.IntType(32)), []
         for half in (0, 16):
             bits = builder.add(at, ir.Constant(at.type, half))
-            shift = builder.insert_element(
-                ir.Constant(_KIND.words, ir.Undefined), bits, ir.Constant(ir.IntType(32), 0)
-            )
+            shift = builder.insert_element(ir.Constant(_KIND.words, ir.Undefined), bits, ir.Constant(ir.IntType(32), 0))
             shift = builder.shuffle_vector(shift, shift, ir.Constant(_KIND.words, [0] * LANES))
             level = builder.and_(builder.lshr(words, shift), _KIND.each(15))
             level = builder.sitofp(level, _KIND.floats)
             found.append(builder.fadd(builder.fmul(level, scale, flags=REORDERS), least, flags=REORDERS))
-        return _paired(builder, *found, _KIND)
+        return _paired(builder, found, _KIND)
 
     return words_type(words, types.intp, lanes_type, lanes_type), of
 
 
 @inner
 def unpack_rounded(words: NDArray[np.int32], at: int, panel: Narrow) -> None:
-    """Of rows side by side, words [G * `WORDS` * W], their place in a panel [G*16, 2*`WIDTH`]. No row of them is taken by
-    itself, as in `picks.pick`."""
+    """Rows side by side, words [G * `WORDS` * W], to their place in a panel [G*16, 2*`WIDTH`]. No row of them is taken
+    by itself, as in `picks.pick`."""
     for g in range(len(words) // (WORDS * LANES)):
         first = g * WORDS * LANES
         scale, centre = halves_of(words, first + (WORDS - 1) * LANES)
@@ -107,7 +106,7 @@ def _braid(typing_context: Any, one: Any, other: Any) -> Any:
     """Pairs of two lanes."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _paired(builder, *args, _KIND)
+        return _paired(builder, args, _KIND)
 
     return words_type(lanes_type, lanes_type), of
 

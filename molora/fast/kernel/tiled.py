@@ -1,4 +1,4 @@
-"""Many tokens through weights of 16 levels in bfloat16, and what adapters add to it: the way of CPUs that are faster so.
+"""Many tokens through weights of 16 levels in bfloat16, and what adapters add to it: the way of CPUs with AMX.
 
 As in `panels` each panel is unpacked once for all tokens; but an adapter's tokens go through all experts, for products
 are cheap here, and what they do not pick has no weight on it.
@@ -18,10 +18,9 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, where_same
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
-from molora.fast.kernel.panels import APART
 from molora.fast.kernel.picks import pick_many
-from molora.fast.kernel.prompt import route
 from molora.fast.kernel.prefetching import prefetch_rows
+from molora.fast.kernel.prompt import route
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
@@ -29,7 +28,8 @@ from molora.fast.kernel.shares import chunks_by, holder
 from molora.fast.kernel.tiles import GROUP, SIDE, STEP, Halves, Lines, done, multiply, ready
 from molora.fast.kernel.token import norm_row
 
-
+_APART = 96
+"""Tokens from which on a thread keeps to its own, as in `panels`; products are quicker here, so they are fewer"""
 _STEPS = 9
 """Of a panel, and of some tokens, that stay in a core's first cache"""
 
@@ -41,9 +41,7 @@ def wide_of(ranks: int) -> int:
 
 
 @inner
-def _through(
-    x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves
-) -> None:
+def _through(x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves) -> None:
     """So many tokens through a panel, part after part; all else as `tiles.multiply` takes it."""
     (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
     steps = len(panel) // SIDE
@@ -69,8 +67,8 @@ def _owners(linears: int, count: int, rank: int, wide: int) -> Floats:
 
 @inner
 def _weigh(found: Floats, picked: Floats, count: int, scaling: float, owners: Floats, low: Narrow) -> None:
-    """What a chunk's tokens found in ranks [N, C or more] to [N, C], with the weights of those picked [N, P, E+2K] on it:
-    nothing of others, even where it overflows."""
+    """What a chunk's tokens found in ranks [N, C or more] to [N, C], with the weights of those picked [N, P, E+2K] on
+    it: nothing of others, even where it overflows."""
     top_k, zero = (picked.shape[2] - count) // 2, spread(np.float32(0))
     for n in range(len(low)):
         for r in range(0, len(owners), LANES):
@@ -96,8 +94,8 @@ def _lower(
     rows: Floats,
     low: Narrow,
 ) -> None:
-    """A chunk of the tokens: what they `read` [N, I] of x in bfloat16, and the rest of it, and what comes of it in ranks,
-    low [N, C]; `down` and rows as `all_tiled` has them."""
+    """A chunk of the tokens: what they `read` [N, I] of x in bfloat16, and the rest of it, and what comes of it in
+    ranks, low [N, C]; `down` and rows as `all_tiled` has them."""
     (begin, end), (whole, rest), (router, bias, a, _, _, scaling) = span, read, adapter
     size, wide, own = x.shape[1], low.shape[1], x[begin:end]
     if len(norm[0]):
@@ -135,6 +133,17 @@ def _lower(
 
 
 @inner
+def _add_row(row: Floats, at: int, y: Halves, tokens: int) -> None:
+    """Two registers of a row, from a place on, to those of so many lines."""
+    (to, first, line, apart), low = y, load(row, at)
+    high = load(row, at + apart)
+    for n in range(first, first + tokens * line, line):
+        store(to, n, load(to, n) + low)
+        if apart:
+            store(to, n + apart, load(to, n + apart) + high)
+
+
+@inner
 def _share(
     part: tuple[int, int],
     apart: bool,
@@ -157,6 +166,7 @@ def _share(
     most_tokens, before = 0, 0
     for chunk in range(len(ends) - 1):
         most_tokens = max(most_tokens, ends[chunk + 1] - ends[chunk])
+    adds = onto and np.any(bias)
     sums, none = room(2 * most_tokens if gates else 0, WIDTH).reshape(-1), weights[0, :0]
     for p in range(0, sites, together):
         registers = (first[p + 1] - first[p]) // LANES
@@ -180,6 +190,8 @@ def _share(
                     if gates:
                         to = (sums, i * most_tokens * WIDTH, WIDTH, LANES)
                     start = to if onto else (bias, at, 0, o1 - o)
+                    if adds:
+                        _add_row(bias, at, to, end - begin)
                     tokens, lows = (read, begin * width, width), (low, begin * wide + low_at, wide)
                     bank = banks[before + i * panels + one] if ranks else none
                     _through(tokens, end - begin, weights[i], lows, bank, more, start, to)
@@ -213,7 +225,7 @@ def all_tiled(
     ranks = a.shape[1] * a.shape[2] if lora or len(router) else 0
     width = words.shape[1] // (WORDS * LANES) * PAIRS * 2
     wide = wide_of(a.shape[0] * ranks)
-    ends, apart = chunks_by(GROUP, tokens, parts), tokens >= APART
+    ends, apart = chunks_by(GROUP, tokens, parts), tokens >= _APART
     read, rest, low = narrow_room(tokens, width), narrow_room(tokens, width), narrow_room(tokens, wide)
     for part in prange(parts):
         ready()

@@ -139,7 +139,8 @@ def attended_in_tiles(
     steps, ends = -(-length // STEP), chunks_by(GROUP, count, parts)
     line, tiles = steps * STEP, steps * STEP // WIDTH
     sides = narrow_room(groups * tiles * size // 2, 2 * WIDTH).reshape(groups, tiles, size // 2, 2 * WIDTH)
-    laid = narrow_room(groups * size // WIDTH * line // 2, 2 * WIDTH).reshape(groups, size // WIDTH, line // 2, 2 * WIDTH)
+    columns = size // WIDTH
+    laid = narrow_room(groups * columns * line // 2, 2 * WIDTH).reshape(groups, columns, line // 2, 2 * WIDTH)
     for part in prange(parts):
         mean = np.empty(size, np.float32)
         for group in range(groups):

@@ -20,7 +20,7 @@ from molora.fast.kernel.building import arrays_of
 from molora.fast.kernel.granted import TILES
 from molora.fast.kernel.instructions import called, index
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
+from molora.fast.kernel.lanes import Floats, Narrow, load, store
 from molora.fast.kernel.pairs import PAIRED, dot, load_pairs, spread_pair
 from molora.fast.kernel.several import WIDTH
 
@@ -74,8 +74,8 @@ def _beyond(builder: Any, place: Any, *bytes_: Any) -> Any:
 
 
 def _product(groups: int, halves: int) -> Any:
-    """Of so many groups of 16 tokens, and of so many registers' columns of the panel; where the group is one, of as many
-    rows as are said."""
+    """Of so many groups of 16 tokens, and of so many registers' columns of the panel; where the group is one, of as
+    many rows as are said."""
 
     @intrinsic
     def product(
