@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from molora.config import LoraConfig, MoloraConfig
 from molora.edits import RoutingEdit
+from molora.fast.levels import grid_of as grid_of_weight
 from molora.reading import Reading
 from molora.routers import grid_of
 from molora.wrap import wrap
@@ -131,3 +132,14 @@ def plain_reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("molora.fast.fits", lambda _model: False)
         return reading_of(model, edit, capacity)
+
+
+def narrow(part: Any) -> None:
+    """Its adapters, to what bfloat16 holds, and the scales and centres of its weights on a grid."""
+    for name, weight in part.named_parameters():
+        if "lora" in name or "router" in name:
+            weight.data = weight.data.bfloat16().float()
+        elif weight.dim() == 2 and (grid := grid_of_weight(weight.detach())) is not None:
+            levels, scales, centres = grid
+            blocks = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
+            weight.data = blocks.flatten(1)

@@ -13,10 +13,9 @@ from molora import fast
 from molora.edits import RoutingEdit
 from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
-from molora.fast.levels import grid_of as grid_of_weight
 from molora.fast.plan import Plan
 from molora.routers import grid_of
-from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, packable_model
+from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, narrow, packable_model
 
 
 def step_of(model: Any) -> CompiledStep:
@@ -183,17 +182,6 @@ def test_after_warming_up_nothing_is_left_to_compile(kind: str, monkeypatch: pyt
 def test_the_base_of_plain_lora_agrees_with_torch() -> None:
     model = packable_model(experts=1)
     assert_agree(model, Plan.of(RoutingEdit.base(), grid_of(model)))
-
-
-def narrow(part: Any) -> None:
-    """Its adapters, to what bfloat16 holds, and the scales and centres of its weights on a grid."""
-    for name, weight in part.named_parameters():
-        if "lora" in name or "router" in name:
-            weight.data = weight.data.bfloat16().float()
-        elif weight.dim() == 2 and (grid := grid_of_weight(weight.detach())) is not None:
-            levels, scales, centres = grid
-            blocks = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
-            weight.data = blocks.flatten(1)
 
 
 def test_adapters_may_be_narrow_in_some_layers_alone() -> None:
