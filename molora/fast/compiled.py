@@ -58,6 +58,13 @@ class CompiledStep(Step):
     _experts = CompiledExperts
     _warming = False
 
+    def __init__(self, model: Any, pack: bool, prompt_dtype: torch.dtype | None = None) -> None:
+        """See `Step`. What compiled code multiplies in bfloat16 has no copies in it for torch, which would take longer
+        to make than the first prompt."""
+        size = model.model.layers[0].self_attn.head_dim
+        self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
+        super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
+
     def warm_up(self) -> None:
         """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
         keep to `Step`'s way, so that they need not wait."""
@@ -82,11 +89,6 @@ class CompiledStep(Step):
         if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
         return _layers(self.layers, made, in_tiles=self._in_tiles)
-
-    @property
-    def _in_tiles(self) -> bool:
-        """Whether products in bfloat16 are compiled code's."""
-        return TILES and self._dtype == torch.bfloat16 and not self._size % STEP
 
     def likeliest(self, logits: Tensor) -> Tensor:
         rows, size = logits.shape
