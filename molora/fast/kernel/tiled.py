@@ -66,14 +66,14 @@ def _owners(linears: int, count: int, rank: int, wide: int) -> Floats:
 
 
 @inner
-def _weigh(found: Floats, picked: Floats, count: int, scaling: float, owners: Floats, low: Narrow) -> None:
+def _weigh(found: Floats, picked: Floats, count: int, ranks: int, scaling: float, owners: Floats, low: Narrow) -> None:
     """What a chunk's tokens found in ranks [N, C or more] to [N, C], with the weights of those picked [N, P, E+2K] on
-    it: nothing of others, even where it overflows."""
+    it: nothing of others, even where it overflows. `ranks`: of one linear."""
     top_k, zero = (picked.shape[2] - count) // 2, spread(np.float32(0))
     for n in range(len(low)):
         for r in range(0, len(owners), LANES):
             owner, own, sum_ = load(owners, r), load(found, n * found.shape[1] + r), zero
-            for p in range(picked.shape[1]):
+            for p in range(r // ranks, min((r + LANES - 1) // ranks + 1, picked.shape[1])):
                 for k in range(count, count + top_k):
                     gate = picked[n, p, k + top_k] * np.float32(scaling)
                     if gate != 0:
@@ -129,7 +129,7 @@ def _lower(
     else:
         route(own, router, bias, masks, picked)
     rows[begin:end] = picked
-    _weigh(found, picked, count, scaling, _owners(linears, count, rank, wide), low[begin:end])
+    _weigh(found, picked, count, count * rank, scaling, _owners(linears, count, rank, wide), low[begin:end])
 
 
 @inner
