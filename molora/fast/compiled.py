@@ -52,7 +52,7 @@ class _Layers(NamedTuple):
 class CompiledStep(Step):
     """The same as `Step`, with all layers in one call of compiled code. It keeps to `Step`'s way, but for its linears,
     where a weight turns out to have more than 4 bits or a head is not of whole registers, and for the prompts of a CPU
-    that is faster in bfloat16."""
+    that is faster in bfloat16 but has no tiles for it."""
 
     _site = CompiledSite
     _experts = CompiledExperts
