@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Literal
 
@@ -9,11 +10,21 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
+from molora import fast
 from molora.config import LoraConfig, MoloraConfig
 from molora.edits import RoutingEdit
 from molora.fast.levels import grid_of as grid_of_weight
+from molora.fast.plan import Plan
 from molora.reading import Reading
 from molora.routers import grid_of
 from molora.wrap import wrap
@@ -143,3 +154,17 @@ def narrow(part: Any) -> None:
             levels, scales, centres = grid
             blocks = (levels - 8) * scales.bfloat16().float()[..., None] + centres.bfloat16().float()[..., None]
             weight.data = blocks.flatten(1)
+
+
+def side_by_side(step: fast.Step, plan: Plan, texts: Sequence[range]) -> tuple[list[DynamicCache], DynamicCache, Any]:
+    """What a step keeps of two texts, each alone and both in one, and where a further token of each stands there."""
+    caches = [fast.growing_cache(len(step.layers)) for _ in texts]
+    for text, cache in zip(texts, caches, strict=True):
+        step.many(torch.tensor(text), cache, plan)
+    ends, count = [len(text) for text in texts], len(texts)
+    owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text] + list(range(count)))
+    positions = torch.tensor([place for text in texts for place in range(len(text))] + ends)
+    together = fast.growing_cache(len(step.layers))
+    for layer, *own in zip(together.layers, *(cache.layers for cache in caches), strict=True):
+        layer.update(*(torch.cat([getattr(one, name) for one in own], dim=2) for name in ("keys", "values")))
+    return caches, together, fast.Among.last(count, owners, positions)

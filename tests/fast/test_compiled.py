@@ -15,7 +15,7 @@ from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
 from molora.fast.plan import Plan
 from molora.routers import grid_of
-from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, narrow, packable_model
+from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, narrow, packable_model, side_by_side
 
 
 def step_of(model: Any) -> CompiledStep:
@@ -232,15 +232,7 @@ def test_a_token_each_of_several_texts_agrees_with_each_alone(
     model = packable_model("qwen2")
     step_of(model)
     step, plan, texts = CompiledStep(model, True, dtype), Plan.of(edit, grid_of(model)), [range(40, 52), range(90, 105)]
-    caches = [fast.growing_cache(len(step.layers)) for _ in texts]
-    for text, cache in zip(texts, caches, strict=True):
-        step.many(torch.tensor(text), cache, plan)
-    owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text] + [0, 1])
-    positions = torch.tensor([place for text in texts for place in range(len(text))] + [12, 15])
-    together = fast.growing_cache(len(step.layers))
-    for layer, *own in zip(together.layers, *(cache.layers for cache in caches), strict=True):
-        layer.update(*(torch.cat([getattr(one, name) for one in own], dim=2) for name in ("keys", "values")))
-    among = fast.Among.last(2, owners, positions)
+    caches, together, among = side_by_side(step, plan, texts)
     logits, (picked,) = step.many(torch.tensor([7, 8]), together, plan, torch.arange(2), among)
     for row, (token, cache) in enumerate(zip((7, 8), caches, strict=True)):
         expected, (alone,) = step(torch.tensor([token]), cache, plan)

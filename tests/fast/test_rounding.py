@@ -15,20 +15,21 @@ from molora.fast.kernel.several import WIDTH
 from molora.fast.levels import Levels
 
 
-@njit  # type: ignore[untyped-decorator]
-def _round(x: Any, to: Any, rest: Any) -> None:
+def _plainly_round(x: Any, to: Any, rest: Any) -> None:
     round_row(x, to, rest)
 
 
-@njit  # type: ignore[untyped-decorator]
-def _unpack(words: Any, panel: Any) -> None:
+def _plainly_unpack(words: Any, panel: Any) -> None:
     unpack_rounded(words[0], 0, panel)
     unpack_rounded(words[1], LANES, panel)
 
 
-@njit  # type: ignore[untyped-decorator]
-def _braid(matrix: Any, panel: Any) -> None:
+def _plainly_braid(matrix: Any, panel: Any) -> None:
     braid(matrix, 0, WIDTH, WIDTH, panel, 0)
+
+
+_round, _unpack, _braid = njit(_plainly_round), njit(_plainly_unpack), njit(_plainly_braid)
+"""For numbers of Python: what they call has no way in from it."""
 
 
 def floats(bits: Any) -> Tensor:

@@ -19,16 +19,17 @@ with_tiles = pytest.mark.skipif(not TILES, reason="this CPU has no AMX")
 WAYS = ["lanes", pytest.param("tiles", marks=with_tiles)]
 
 
-@njit  # type: ignore[untyped-decorator]
-def by_lanes(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
+def _by_lanes(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
     in_lanes(x, panel, len(panel) // SIDE, h, bank, len(bank) // SIDE, start, y, rows)
 
 
-@njit  # type: ignore[untyped-decorator]
-def by_tiles(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
+def _by_tiles(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
     ready()
     in_tiles(x, panel, len(panel) // SIDE, h, bank, len(bank) // SIDE, start, y, rows)
     done()
+
+
+by_lanes, by_tiles = njit(_by_lanes), njit(_by_tiles)
 
 
 def panel_of(weight: Tensor) -> Any:
