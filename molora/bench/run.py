@@ -50,7 +50,7 @@ ON_A_GPU = {job: effort._replace(seconds=effort.seconds * 0.4) for job, effort i
 """Its passes are short, and three sizes are to be had in one sitting"""
 QUICK = {
     "decode": Effort(3, 2, 40),
-    "prefill512": Effort(3, 1, 9),
+    "prefill512": Effort(3, 3, 9),
 }
 """Under 50 seconds for the demo on a CPU, of which a first time compiles for some 20: not all of it is needed"""
 
