@@ -134,11 +134,11 @@ class CompiledStep(Step):
         kept: int | Tensor = 1,
         among: Among | None = None,
     ) -> tuple[Tensor, list[Picked]]:
-        x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
         ours = self._in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
         in_line = among is None or among.places is None
         if not ours or not in_line or (layers := self._ready) is None:
             return super().many(tokens, cache, plan, kept, among)
+        x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
         positions = torch.arange(past, past + count) if among is None else among.positions
         turn, picks = tuple(one.numpy() for one in self._angles(x, positions)), self._seen(count)
         arrays, *given = self._through(layers, turn, cache, count, plan)
