@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from molora.edits import Masks
+from molora.fast.pages import placed_tensor
 from molora.layers import MoloraLinear, choose, gated
 
 
@@ -88,7 +89,7 @@ class Experts:
         self._width, self._scaling, self._dtype = first.out_features, first.scaling, first.lora_A.dtype
         a = torch.cat([linear.lora_A.detach() for linear in linears])  # [P*E*R, I]
         b = torch.cat([linear.lora_B.detach().T for linear in linears])  # [P*E*R, O]
-        self._a = _narrow(a).view(self._p * self._e, self._r * first.in_features)  # [P*E, R*I]
+        self._a = placed_tensor(_narrow(a)).view(self._p * self._e, self._r * first.in_features)  # [P*E, R*I]
         self._b = _narrow(b).view(self._p * self._e, self._r * self._width)  # [P*E, R*O]
         self._router = torch.cat([router.weight.detach().float() for router in routers])  # [P*E, I]
         self._bias = torch.cat([router.bias.detach().float() for router in routers])  # [P*E]

@@ -20,6 +20,7 @@ from molora.fast.kernel.levels import LEVELS_BLOCK
 from molora.fast.kernel.lowering import beside, rows_of
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
+from molora.fast.pages import placed, room
 from molora.fast.threads import threads
 
 NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
@@ -29,14 +30,14 @@ NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
 def experts_arrays(experts: Experts, *, whole: bool) -> Any:
     """As `kernel.layers.Adapter`; `whole`: whether with A in whole numbers."""
     router, bias, a, b, scaling = experts.arrays
-    return router, bias, a, way_down(a) if whole else NO_WORDS, way_up(list(b)), scaling
+    return placed(router), bias, a, way_down(a) if whole else NO_WORDS, way_up(list(b)), scaling
 
 
 def lora_arrays(lora: PlainLora, *, whole: bool) -> Any:
     """The same for one expert that no router picks."""
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]
-    a = a.reshape(len(first) - 1, 1, rank, width)
+    a = placed(a.reshape(len(first) - 1, 1, rank, width))
     up = way_up([b[None, :, begin:end] for begin, end in pairwise(first)])
     none = np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32)
     return *none, a, way_down(a) if whole else NO_WORDS, up, 1.0
@@ -61,7 +62,7 @@ def way_down(a: NDArray[np.uint16]) -> NDArray[np.int32]:
     """A's [P, E, R, I] in words [P, E, Q, G, any], see `kernel.lowering`."""
     (linears, count, rank, width), side = a.shape, beside(a.shape[2])
     shape = -(-rank * side // LANES), width // LEVELS_BLOCK, rows_of(side) * LANES
-    words = _aligned(np.zeros((linears * count, *shape), np.int32))
+    words = room((linears * count, *shape), np.int32)
     packed_ranks(a.reshape(-1, rank, width), words, side, threads())
     return words.reshape(linears, count, *shape)
 
@@ -76,7 +77,7 @@ def way_up(weights: Sequence[NDArray[Any]]) -> NDArray[Any]:
         columns = np.arange(-(-width // WIDTH) * WIDTH)
         columns[columns >= width] -= LANES
         made.append(b[:, :, columns].reshape(count, rank, -1, WIDTH).transpose(0, 2, 1, 3))
-    return _aligned(np.concatenate(made, axis=1))
+    return placed(np.concatenate(made, axis=1))
 
 
 def tiled(adapter: Any, first: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
@@ -95,7 +96,7 @@ def tiled(adapter: Any, first: NDArray[np.int64]) -> tuple[NDArray[np.uint16], N
     for bank, owner, own in zip(banks, owners, _half(up).swapaxes(0, 1), strict=True):
         bank[before[owner] : before[owner] + ranks] = own.reshape(ranks, WIDTH)
     pairs = banks.reshape(len(banks), -1, 2, WIDTH).swapaxes(2, 3)  # [panels, C/2, `WIDTH`, 2]
-    return _aligned(panels_of(np.concatenate(rows))), _aligned(pairs.reshape(len(banks), -1, 2 * WIDTH))
+    return placed(panels_of(np.concatenate(rows))), placed(pairs.reshape(len(banks), -1, 2 * WIDTH))
 
 
 def panels_of(weight: NDArray[np.uint16]) -> NDArray[np.uint16]:
@@ -112,10 +113,3 @@ def _filled(rows: NDArray[Any], multiple: int) -> NDArray[Any]:
 def _half(narrow: NDArray[Any]) -> NDArray[np.uint16]:
     """In bfloat16, rounded where it is float32."""
     return narrow if narrow.dtype == np.uint16 else numbers(torch.from_numpy(narrow).bfloat16())
-
-
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers where a line of the CPU's cache begins, as torch places what it makes."""
-    room = torch.empty(array.nbytes, dtype=torch.uint8).numpy().view(array.dtype).reshape(array.shape)
-    room[:] = array
-    return room

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from molora.fast.pages import placed_tensor, room
 from molora.fast.threads import threads
 
 BLOCK = 32
@@ -61,12 +63,12 @@ class Levels:
     few = 32
     """Tokens that are read faster so than in bfloat16; 64 take it nearly as long"""
 
-    def __init__(self, words: Tensor) -> None:
+    def __init__(self, words: NDArray[np.int32]) -> None:
         """words: int32 [O / W, G, 5, W]."""
         from molora.fast.kernel import multiplied  # here alone: numba takes half a second to import
 
         count, _, _, lanes = words.shape
-        self.words, self._multiplied = words.flatten(1).numpy(), multiplied
+        self.words, self._multiplied = words.reshape(count, -1), multiplied
         self._rows = count * lanes
 
     @classmethod
@@ -79,7 +81,7 @@ class Levels:
         words = (low | high << 4).view(torch.int32)  # [O, G, 4]
         halves = torch.stack([scales, centres], dim=-1).bfloat16().view(torch.int32)  # [O, G, 1]
         whole = torch.cat([words, halves], dim=-1).view(-1, LANES, blocks, 5)  # [O / W, W, G, 5]
-        return cls(whole.permute(0, 2, 3, 1).contiguous())
+        return cls(placed_tensor(whole.permute(0, 2, 3, 1)).numpy())
 
     @classmethod
     def of(cls, weights: Sequence[Tensor]) -> Levels | None:
@@ -89,9 +91,10 @@ class Levels:
         from molora.fast.kernel.lanes import LANES
 
         sizes, blocks, parts = [len(weight) for weight in weights], weights[0].shape[1] // BLOCK, threads()
-        words = torch.empty(sum(sizes) // LANES, blocks, 5, LANES, dtype=torch.int32)
-        for weight, own in zip(weights, words.split([size // LANES for size in sizes]), strict=True):
-            source, target = weight.contiguous().numpy(), own.numpy()
+        words = room((sum(sizes) // LANES, blocks, 5, LANES), np.int32)
+        ends = np.cumsum(sizes)[:-1] // LANES
+        for weight, target in zip(weights, np.split(words, ends), strict=True):
+            source = weight.contiguous().numpy()
             for rows in (LANES, len(weight)):  # nearly all that have more levels have them in the first rows
                 found = np.zeros((parts, 2), np.float32)  # how far off its grid a weight lies; the sum of scales
                 packed(source[:rows], target[: rows // LANES], found, parts)

@@ -17,8 +17,8 @@ from molora.fast.kernel.lanes import Narrow, pointer_to
 LINE = 64
 """Bytes that a CPU reads at once"""
 
-_TO_READ = [ir.Constant(ir.IntType(32), flag) for flag in (0, 3, 1)]
-"""No write, kept in the nearest cache, data"""
+_TO_READ = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]
+"""No write, kept in the second cache, data: the first one has room for too little ahead of time, and loses it again"""
 
 
 @intrinsic
