@@ -37,6 +37,18 @@ def pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(types.intp), cast
 
 
+@intrinsic
+def address_of(typing_context: Any, array: Any, at: Any) -> Any:
+    """Of an array's number, as long as somebody holds the array: who does is counted at each call that is given one,
+    which takes as long as a small product."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), ir.IntType(64))
+
+    return types.intp(array, types.intp), of
+
+
 @inner
 def float_array(address: int, shape: Any) -> Any:
     return carray(pointer(address), shape, np.float32)
@@ -45,6 +57,12 @@ def float_array(address: int, shape: Any) -> Any:
 @inner
 def narrow_array(address: int, shape: Any, like: Any) -> Any:
     return carray(pointer(address), shape, like.dtype)
+
+
+@inner
+def pairs_array(address: int, count: int) -> Any:
+    """bfloat16 one after the other."""
+    return carray(pointer(address), (count,), np.uint16)
 
 
 @intrinsic

@@ -18,6 +18,7 @@ from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, where_same
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
+from molora.fast.kernel.numbers import address_of
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.prefetching import prefetch_rows
 from molora.fast.kernel.prompt import route
@@ -25,7 +26,20 @@ from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, round_row, unpack_rounded
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, SIDE, STEP, Halves, Lines, done, multiply, ready
+from molora.fast.kernel.tiles import (
+    GROUP,
+    PANEL_STEP,
+    SIDE,
+    STEP,
+    Halves,
+    Lines,
+    done,
+    halves_at,
+    line_of,
+    lines_at,
+    multiply,
+    ready,
+)
 from molora.fast.kernel.token import norm_row
 
 _APART = 96
@@ -41,19 +55,26 @@ def wide_of(ranks: int) -> int:
 
 
 @inner
+def _width(words: NDArray[np.int32]) -> int:
+    """I"""
+    return words.shape[1] // (WORDS * LANES) * PAIRS * 2
+
+
+@inner
 def _through(x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves) -> None:
     """So many tokens through a panel, part after part; all else as `tiles.multiply` takes it."""
-    (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
-    steps = len(panel) // SIDE
+    (x_at, x_line), (h_at, h_line) = lines_at(x), lines_at(h)
+    (s_at, s_line, s_apart), (y_at, y_line, y_apart) = halves_at(start), halves_at(y)
+    panel_at, bank_at, steps = address_of(panel, 0), address_of(bank, 0), len(panel) // SIDE
     blocks = -(-steps // _STEPS)
     for block in range(blocks):
         k, k1 = steps * block // blocks, steps * (block + 1) // blocks
-        own, last = panel[k * SIDE : k1 * SIDE], more if k1 == steps else 0
+        own, last = panel_at + k * PANEL_STEP, more if k1 == steps else 0
         for n in range(0, tokens, GROUP):
-            read, low = (x_, x_at + n * x_line + k * STEP, x_line), (h_, h_at + n * h_line, h_line)
-            to = (y_, y_at + n * y_line, y_line, y_apart)
-            begin = to if block else (s, s_at + n * s_line, s_line, s_apart)
-            multiply(read, own, k1 - k, low, bank, last, begin, to, min(GROUP, tokens - n))
+            read, low = (x_at + n * x_line + k * 2 * STEP, x_line), (h_at + n * h_line, h_line)
+            to = y_at + n * y_line, y_line, y_apart
+            begin = to if block else (s_at + n * s_line, s_line, s_apart)
+            multiply(read, own, k1 - k, low, bank_at, last, begin, to, min(GROUP, tokens - n))
 
 
 @inner
@@ -94,10 +115,10 @@ def _lower(
     rows: Floats,
     low: Narrow,
 ) -> None:
-    """A chunk of the tokens: what they `read` [N, I] of x in bfloat16, and the rest of it, and what comes of it in
+    """A chunk of the tokens: what they `read` [N, I or more] of x in bfloat16, the rest of it, and what comes of it in
     ranks, low [N, C]; `down` and rows as `all_tiled` has them."""
     (begin, end), (whole, rest), (router, bias, a, _, _, scaling) = span, read, adapter
-    size, wide, own = x.shape[1], low.shape[1], x[begin:end]
+    size, wide, own, read_line = x.shape[1], low.shape[1], x[begin:end], whole.shape[1]
     if len(norm[0]):
         own = np.empty((end - begin, size), np.float32)
     for n in range(begin, end):
@@ -112,7 +133,7 @@ def _lower(
     for q in range(len(down)):
         apart = 0 if q * WIDTH >= wide and linears * count <= LANES else LANES
         to, start = (found.reshape(-1), q * WIDTH, line, apart), (none, 0, 0, LANES)
-        tokens, left = (whole, begin * size, size), (rest, begin * size, size)
+        tokens, left = (whole, begin * read_line, read_line), (rest, begin * read_line, read_line)
         _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to)
         if q * WIDTH >= wide:  # routers read what rounding leaves, too
             _through(left, end - begin, down[q], left, down[q], 0, to, to)
@@ -160,7 +181,7 @@ def _share(
     """A part of the results, by its number and how many there are, or where they are `apart` all of its own tokens.
     `ranks`: those of one linear. All else as in `all_tiled`."""
     (number, parts), (words, first, bias) = part, base
-    sites, width, wide = len(first) - 1, read.shape[1], low.shape[1]
+    sites, width, wide, line = len(first) - 1, _width(words), low.shape[1], read.shape[1]
     size, together = (first[1], sites) if gates else (first[-1], 1)
     weights = narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
     most_tokens, before = 0, 0
@@ -192,7 +213,7 @@ def _share(
                     start = to if onto else (bias, at, 0, o1 - o)
                     if adds:
                         _add_row(bias, at, to, end - begin)
-                    tokens, lows = (read, begin * width, width), (low, begin * wide + low_at, wide)
+                    tokens, lows = (read, begin * line, line), (low, begin * wide + low_at, wide)
                     bank = banks[before + i * panels + one] if ranks else none
                     _through(tokens, end - begin, weights[i], lows, bank, more, start, to)
                 for m in range(end - begin if gates else 0):
@@ -223,10 +244,9 @@ def all_tiled(
     (router, _, a, _, _, _), tokens, base = adapter, len(x), (words, first, bias)
     down, banks = tiles
     ranks = a.shape[1] * a.shape[2] if lora or len(router) else 0
-    width = words.shape[1] // (WORDS * LANES) * PAIRS * 2
-    wide = wide_of(a.shape[0] * ranks)
+    line, wide = line_of(_width(words)), wide_of(a.shape[0] * ranks)
     ends, apart = chunks_by(GROUP, tokens, parts), tokens >= _APART
-    read, rest, low = narrow_room(tokens, width), narrow_room(tokens, width), narrow_room(tokens, wide)
+    read, rest, low = narrow_room(tokens, line), narrow_room(tokens, line), narrow_room(tokens, wide)
     for part in prange(parts):
         ready()
         for chunk in range(len(ends) - 1):

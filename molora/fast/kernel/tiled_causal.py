@@ -14,16 +14,21 @@ from numba import prange
 from molora.fast.kernel.causal import hide
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
-from molora.fast.kernel.numbers import float_array, half
+from molora.fast.kernel.numbers import address_of, float_array, half
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, STEP, done, multiply, ready
+from molora.fast.kernel.tiles import GROUP, PANEL_STEP, STEP, done, halves_at, lines_at, multiply, ready
 from molora.fast.kernel.weighing import weigh
 
+_FLOAT = 4
+"""Bytes"""
 _ROWS = -(-GROUP // TOGETHER) * TOGETHER
 """Of scores: as many as are weighed together, several times"""
+
+_Rooms = tuple[Floats, Floats, Narrow, Floats]
+"""Scores [M, T or more] of a group of tokens, totals [M], weights, and zeros"""
 
 
 @inner
@@ -72,19 +77,18 @@ def _weights(
     span: tuple[int, int],
     length: int,
     hidden: Floats,
-    scores: Floats,
-    totals: Floats,
-    weights: Narrow,
+    rooms: _Rooms,
 ) -> int:
     """Of one head, queries [N, D] and sides [J, D/2, 2*`WIDTH`], how much a group of tokens attends to those before:
-    scores [M, T or more] to weights, to be divided by totals [M]; to how many of the T, up to a multiple of `STEP`."""
-    (first, last), (count, size), line = span, query.shape, scores.shape[1]
-    past, flat, zeros = length - count, query.reshape(-1), np.zeros(WIDTH, np.float32)
-    read, some, start = -(-(past + last) // STEP) * STEP, last - first, (zeros, 0, 0, LANES)
-    asked, every = (flat, first * size, size), scores.reshape(-1)
+    scores to weights, to be divided by totals; to how many of the T, up to a multiple of `STEP`."""
+    (first, last), (count, size), (scores, totals, weights, zeros) = span, query.shape, rooms
+    past, line, every = length - count, scores.shape[1], scores.reshape(-1)
+    read, some, start = -(-(past + last) // STEP) * STEP, last - first, halves_at((zeros, 0, 0, LANES))
+    asked, (to, to_line, apart) = lines_at((query, first * size, size)), halves_at((scores, 0, line, LANES))
+    side, steps = address_of(sides, 0), size // STEP
     for at in range(0, read, WIDTH):
-        side = sides[at // WIDTH]
-        multiply(asked, side, size // STEP, asked, side, 0, start, (every, at, line, LANES), some)
+        multiply(asked, side, steps, asked, side, 0, start, (to + _FLOAT * at, to_line, apart), some)
+        side += steps * PANEL_STEP
     if len(hidden):
         hide(hidden, first, last, past, scores)
     for n in range(0, some, TOGETHER):
@@ -103,20 +107,21 @@ def _look(
     span: tuple[int, int],
     length: int,
     hidden: Floats,
-    rooms: tuple[Floats, Floats, Narrow],
+    rooms: _Rooms,
     y: Floats,
     head: int,
 ) -> None:
     """A chunk of tokens of one head: y [N, H, D]."""
-    (begin, end), (scores, totals, weights), (_, heads, size) = span, rooms, y.shape
-    flat, zeros, line = y.reshape(-1), np.zeros(WIDTH, np.float32), scores.shape[1]
+    (begin, end), (scores, totals, weights, zeros), (_, heads, size) = span, rooms, y.shape
+    flat, line = y.reshape(-1), scores.shape[1]
     for n in range(begin, end, GROUP):
         some = min(GROUP, end - n)
-        read = _weights(query, sides, (n, n + some), length, hidden, scores, totals, weights)
-        low, start = (weights, 0, line), (zeros, 0, 0, LANES)
+        read = _weights(query, sides, (n, n + some), length, hidden, rooms)
+        low, start = lines_at((weights, 0, line)), halves_at((zeros, 0, 0, LANES))
         for number in range(size // WIDTH):
-            to = flat, (n * heads + head) * size + number * WIDTH, heads * size, LANES
-            multiply(low, laid[number], read // STEP, low, laid[number], 0, start, to, some)
+            to = halves_at((y, (n * heads + head) * size + number * WIDTH, heads * size, LANES))
+            values = address_of(laid, number * line * WIDTH)
+            multiply(low, values, read // STEP, low, values, 0, start, to, some)
         for m in range(some):
             at, part = ((n + m) * heads + head) * size, spread(np.float32(1 / totals[m]))
             for d in range(at, at + size, LANES):
@@ -153,10 +158,10 @@ def attended_in_tiles(
     for part in prange(parts):
         ready()
         scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
-        weights = narrow_room(GROUP, line).reshape(-1)
+        weights, zeros = narrow_room(GROUP, line).reshape(-1), np.zeros(WIDTH, np.float32)
         for job in range(heads * (len(ends) - 1)):
             head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
             if holder(chunk, parts) == part:
-                span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights)
+                span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights, zeros)
                 _look(query[head], sides[head // each], laid[head // each], span, length, hidden, rooms, y, head)
         done()

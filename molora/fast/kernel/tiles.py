@@ -4,7 +4,8 @@ A panel holds pairs along what is summed up, [pairs, 2 * `WIDTH`], beside each o
 tokens' numbers, which lie in lines. What a CPU without AMX does here is the same in its other registers.
 
 `Lines` are an array, where in it the first line begins, and how far apart two of them lie; `Halves` also how far apart
-a line's two registers do, 0 where only the first is made.
+a line's two registers do, 0 where only the first is made. Products take the same in bytes, from an address on: see
+`numbers.address_of`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from molora.fast.kernel.building import arrays_of
 from molora.fast.kernel.granted import TILES
 from molora.fast.kernel.instructions import called, index
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import Floats, Narrow, load, store
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
+from molora.fast.kernel.numbers import address_of, float_array, pairs_array
 from molora.fast.kernel.pairs import PAIRED, dot, load_pairs, spread_pair
 from molora.fast.kernel.several import WIDTH
 
 Lines = tuple[Narrow, int, int]
 Halves = tuple[Floats, int, int, int]
+LinesAt = tuple[int, int]
+HalvesAt = tuple[int, int, int]
 
 SIDE = 16
 """Rows of a register"""
@@ -33,6 +36,8 @@ GROUP = 2 * SIDE
 """Tokens that are multiplied at once"""
 STEP = 2 * SIDE
 """Numbers of a line that are: each register's row has as many"""
+PANEL_STEP = SIDE * 4 * WIDTH
+"""Bytes of a panel that a step takes"""
 
 _BYTE, _BYTES = ir.IntType(8), ir.IntType(8).as_pointer()
 _SUMS, _TOKENS, _COLUMNS = 0, 4, 6
@@ -60,11 +65,10 @@ def _configure(builder: Any, rows: Any) -> None:
     _call(builder, "ldtilecfg", builder.bitcast(room, _BYTES))
 
 
-def _place(context: Any, builder: Any, kind: Any, value: Any, size: int) -> tuple[Any, Any]:
-    """To where an array's first line begins, and how many bytes two are apart."""
-    array, first, line = cgutils.unpack_tuple(builder, value)[:3]
-    (array,) = arrays_of(context, builder, [kind[0]], [array])
-    return builder.bitcast(builder.gep(array.data, [first]), _BYTES), builder.mul(line, index(size))
+def _place(builder: Any, value: Any) -> tuple[Any, Any]:
+    """To where the first line begins, and how many bytes two are apart."""
+    first, line = cgutils.unpack_tuple(builder, value)[:2]
+    return builder.inttoptr(first, _BYTES), line
 
 
 def _beyond(builder: Any, place: Any, *bytes_: Any) -> Any:
@@ -82,23 +86,20 @@ def _product(groups: int, halves: int) -> Any:
         typing_context: Any, x: Any, panel: Any, steps: Any, h: Any, bank: Any, more: Any, start: Any, y: Any, rows: Any
     ) -> Any:
         def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kinds = signature.args
             if groups == 1:
                 _configure(builder, args[8])
-            (begin, begin_line), (to, to_line) = (_place(context, builder, kinds[i], args[i], 4) for i in (6, 7))
+            (begin, begin_line), (to, to_line) = (_place(builder, args[i]) for i in (6, 7))
             each = [(m, n) for m in range(groups) for n in range(halves)]
 
             def corner(place: Any, line: Any, value: Any, m: int, n: int) -> Any:
-                apart = builder.mul(cgutils.unpack_tuple(builder, value)[3], index(4))
+                apart = cgutils.unpack_tuple(builder, value)[2]
                 return _beyond(builder, place, builder.mul(line, index(SIDE * m)), *[apart] * n)
 
             for m, n in each:
                 corner_ = corner(begin, begin_line, args[6], m, n)
                 _call(builder, "tileloadd64", _tile(_SUMS + 2 * m + n), corner_, begin_line)
             for i in (0, 3):
-                tokens, line = _place(context, builder, kinds[i], args[i], 2)
-                (weights,) = arrays_of(context, builder, kinds[i + 1 : i + 2], args[i + 1 : i + 2])
-                columns = builder.bitcast(weights.data, _BYTES)
+                (tokens, line), columns = _place(builder, args[i]), builder.inttoptr(args[i + 1], _BYTES)
 
                 def load_tokens(along: Any, m: int, line: Any = line) -> None:
                     own = _beyond(builder, along, builder.mul(line, index(SIDE * m)))
@@ -109,7 +110,7 @@ def _product(groups: int, halves: int) -> Any:
 
                 with cgutils.for_range(builder, args[i + 2]) as loop:
                     along = _beyond(builder, tokens, builder.mul(loop.index, index(2 * STEP)))
-                    down = _beyond(builder, columns, builder.mul(loop.index, index(SIDE * 4 * WIDTH)))
+                    down = _beyond(builder, columns, builder.mul(loop.index, index(PANEL_STEP)))
                     for n in range(halves):  # each product as soon as what it takes is there
                         own = _beyond(builder, down, index(2 * PAIRED * n))
                         if n == 0:
@@ -127,7 +128,8 @@ def _product(groups: int, halves: int) -> Any:
                 _configure(builder, None)
             return context.get_dummy_value()
 
-        return types.void(x, panel, types.intp, h, bank, types.intp, start, y, types.intp), of
+        one, lines, halves_ = types.intp, types.UniTuple(types.intp, 2), types.UniTuple(types.intp, 3)
+        return types.void(lines, one, one, lines, one, one, halves_, halves_, one), of
 
     return product
 
@@ -160,20 +162,39 @@ def done(typing_context: Any) -> Any:
 
 
 @inner
+def line_of(numbers: int) -> int:
+    """For so many bfloat16 of a token as many and some more, so that tokens' do not fall on the same few places of the
+    first cache: an odd number of its lines."""
+    return (-(-numbers // STEP) | 1) * STEP
+
+
+@inner
+def lines_at(lines: Lines) -> LinesAt:
+    array, first, line = lines
+    return address_of(array, first), line * array.itemsize
+
+
+@inner
+def halves_at(halves: Halves) -> HalvesAt:
+    array, first, line, apart = halves
+    return address_of(array, first), line * array.itemsize, apart * array.itemsize
+
+
+@inner
 def in_tiles(
-    x: Lines, panel: Narrow, steps: int, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves, rows: int
+    x: LinesAt, panel: int, steps: int, h: LinesAt, bank: int, more: int, start: HalvesAt, y: HalvesAt, rows: int
 ) -> None:
     """See `multiply`."""
     if rows == GROUP:
-        if y[3]:
+        if y[2]:
             _two_groups(x, panel, steps, h, bank, more, start, y, rows)
         else:
             _two_groups_of_half(x, panel, steps, h, bank, more, start, y, rows)
         return
-    (x_, x_at, x_line), (h_, h_at, h_line), (s, s_at, s_line, s_apart), (y_, y_at, y_line, y_apart) = x, h, start, y
+    (x_at, x_line), (h_at, h_line), (s_at, s_line, s_apart), (y_at, y_line, y_apart) = x, h, start, y
     for n in range(0, rows, SIDE):
-        read, low = (x_, x_at + n * x_line, x_line), (h_, h_at + n * h_line, h_line)
-        begin, to = (s, s_at + n * s_line, s_line, s_apart), (y_, y_at + n * y_line, y_line, y_apart)
+        read, low = (x_at + n * x_line, x_line), (h_at + n * h_line, h_line)
+        begin, to = (s_at + n * s_line, s_line, s_apart), (y_at + n * y_line, y_line, y_apart)
         if y_apart:
             _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
         else:
@@ -181,26 +202,29 @@ def in_tiles(
 
 
 @inner
-def _with(sums: Any, lines: Lines, n: int, panel: Narrow, half: int, steps: int) -> Any:
-    (numbers, at, line), flat, found = lines, panel.reshape(-1), sums
-    for pair in range(steps * SIDE):
-        each = spread_pair(numbers, at + n * line + 2 * pair)
+def _with(sums: Any, line: int, panel: int, half: int, steps: int) -> Any:
+    pairs = steps * SIDE
+    numbers, flat, found = pairs_array(line, 2 * pairs), pairs_array(panel, pairs * 2 * WIDTH), sums
+    for pair in range(pairs):
+        each = spread_pair(numbers, 2 * pair)
         found = dot(found, load_pairs(flat, pair * 2 * WIDTH + half * PAIRED), each)
     return found
 
 
 @inner
 def in_lanes(
-    x: Lines, panel: Narrow, steps: int, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves, rows: int
+    x: LinesAt, panel: int, steps: int, h: LinesAt, bank: int, more: int, start: HalvesAt, y: HalvesAt, rows: int
 ) -> None:
     """See `multiply`."""
-    (s, s_at, s_line, s_apart), (to, y_at, y_line, y_apart) = start, y
+    (x_at, x_line), (h_at, h_line), (s_at, s_line, s_apart), (y_at, y_line, y_apart) = x, h, start, y
     for n in range(rows):
         for half in range(2 if y_apart else 1):
-            found = _with(load(s, s_at + n * s_line + half * s_apart), x, n, panel, half, steps)
-            store(to, y_at + n * y_line + half * y_apart, _with(found, h, n, bank, half, more))
+            begin = float_array(s_at + n * s_line + half * s_apart, (LANES,))
+            to = float_array(y_at + n * y_line + half * y_apart, (LANES,))
+            found = _with(load(begin, 0), x_at + n * x_line, panel, half, steps)
+            store(to, 0, _with(found, h_at + n * h_line, bank, half, more))
 
 
 multiply = in_tiles if TILES else in_lanes
-"""y, for so many rows up to `GROUP`, from the `start` on, of x times a panel of so many `steps` of `STEP` numbers, and
-of h times a bank of so many `more`."""
+"""y, for so many rows up to `GROUP`, from the `start` on, of x times a panel at an address, of so many `steps`, and of
+h times a bank of so many `more`."""
