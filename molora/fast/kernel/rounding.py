@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, rounded
+from molora.fast.kernel.instructions import MULTIPLIES, Kind, bfloats, called, index, rounded
 from molora.fast.kernel.keeping import REORDERS, inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, lanes_type, load, pointer_to, spread
 from molora.fast.kernel.levels import HALVES, LEVELS_BLOCK, WORDS, halves_of
-from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
+from molora.fast.kernel.pairs import PAIRED, store_pairs, words_type
 from molora.fast.kernel.several import WIDTH
 
 PAIRS = LEVELS_BLOCK // 2
@@ -27,6 +28,8 @@ PAIRS = LEVELS_BLOCK // 2
 _KIND = Kind.of(LANES)
 _HALF = Kind.of(LEVELS_BLOCK // 2)
 _WEIGHTS = ir.VectorType(ir.IntType(16), PAIRED)
+_DIGITS, _ONE = 19, 0x3F800000
+"""Where the last of a float32's upper four digits lies, and the bits of 1"""
 
 
 def _paired(builder: Any, both: Sequence[Any], kind: Kind) -> Any:
@@ -68,22 +71,52 @@ def round_row(x: Floats, to: Narrow, rest: Narrow) -> None:
 
 
 @intrinsic
-def _weights(typing_context: Any, words: Any, place: Any, scale: Any, least: Any) -> Any:
-    """Of both halves of words the level at a place, times a scale, and what level 0 stands for: pairs."""
+def _twice(typing_context: Any, lanes: Any) -> Any:
+    """Each of the lanes beside itself, in two registers."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        words, place, scale, least = args
-        at, found = builder.trunc(builder.mul(place, ir.Constant(place.type, 4)), ir.IntType(32)), []
-        for half in (0, 16):
-            bits = builder.add(at, ir.Constant(at.type, half))
-            shift = builder.insert_element(ir.Constant(_KIND.words, ir.Undefined), bits, ir.Constant(ir.IntType(32), 0))
-            shift = builder.shuffle_vector(shift, shift, ir.Constant(_KIND.words, [0] * LANES))
-            level = builder.and_(builder.lshr(words, shift), _KIND.each(15))
-            level = builder.sitofp(level, _KIND.floats)
-            found.append(builder.fadd(builder.fmul(level, scale, flags=REORDERS), least, flags=REORDERS))
-        return _paired(builder, found, _KIND)
+        each = [ir.Constant(_KIND.words, [at // 2 for at in range(first, first + LANES)]) for first in (0, LANES)]
+        both = [builder.shuffle_vector(args[0], args[0], places) for places in each]
+        return context.make_tuple(builder, signature.return_type, both)
 
-    return words_type(words, types.intp, lanes_type, lanes_type), of
+    return types.UniTuple(lanes_type, 2)(lanes), of
+
+
+@intrinsic
+def _unpack_eight(typing_context: Any, words: Any, at: Any, scales: Any, leasts: Any, panel: Any, to: Any) -> Any:
+    """Eight levels of each row from a place in the words on, to four lines of a panel's pairs from a place on. As the
+    upper digits of a float32 from 1 to 2 a level needs no other conversion: each counts 1/16."""
+
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        whole = builder.load(pointer_to(context, builder, kinds[0], args[:2], _KIND.words), align=4)
+        shorts = builder.bitcast(whole, _WEIGHTS)
+        parts = [ir.Constant(_KIND.words, list(range(first, first + LANES))) for first in (0, LANES)]
+        halves = [builder.zext(builder.shuffle_vector(shorts, shorts, part), _KIND.words) for part in parts]
+        both = [cgutils.unpack_tuple(builder, value) for value in args[2:4]]
+        for place in range(4):
+            found = []
+            for half, scale, least in zip(halves, *both, strict=True):
+                digits = builder.and_(builder.shl(half, _KIND.each(_DIGITS - 4 * place)), _KIND.each(15 << _DIGITS))
+                number = builder.bitcast(builder.or_(digits, _KIND.each(_ONE)), _KIND.floats)
+                found.append(builder.fadd(builder.fmul(number, scale, flags=REORDERS), least, flags=REORDERS))
+            line = builder.add(args[5], index(place * 2 * WIDTH))
+            builder.store(
+                _in_line(builder, found), pointer_to(context, builder, kinds[4], (args[4], line), _KIND.words), align=2
+            )
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, scales, leasts, panel, types.intp), of
+
+
+def _in_line(builder: Any, floats: Sequence[Any]) -> Any:
+    """Two registers as bfloat16, one after the other."""
+    if MULTIPLIES and LANES == 16:
+        name, kind = "x86.avx512bf16.cvtne2ps2bf16.512", bfloats(PAIRED)
+        return builder.bitcast(called(builder, name, kind, *reversed(floats)), _KIND.words)
+    one, other = (rounded(builder, each, _KIND) for each in floats)
+    places = ir.Constant(ir.VectorType(ir.IntType(32), PAIRED), list(range(PAIRED)))
+    return builder.bitcast(builder.shuffle_vector(one, other, places), _KIND.words)
 
 
 @inner
@@ -93,12 +126,11 @@ def unpack_rounded(words: NDArray[np.int32], at: int, panel: Narrow) -> None:
     for g in range(len(words) // (WORDS * LANES)):
         first = g * WORDS * LANES
         scale, centre = halves_of(words, first + (WORDS - 1) * LANES)
-        least = centre - spread(np.float32(8)) * scale
+        scales = _twice(spread(np.float32(16)) * scale)
+        leasts = _twice(centre - spread(np.float32(24)) * scale)
         for number in range(WORDS - 1):
-            eight = load_pairs(words, first + number * LANES)
-            for place in range(4):
-                pair = g * PAIRS + number * 4 + place
-                store_pairs(panel, (pair * WIDTH + at) * 2, _weights(eight, place, scale, least))
+            to = ((g * PAIRS + number * 4) * WIDTH + at) * 2
+            _unpack_eight(words, first + number * LANES, scales, leasts, panel, to)
 
 
 @intrinsic
