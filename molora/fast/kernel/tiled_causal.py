@@ -14,7 +14,7 @@ from numba import prange
 from molora.fast.kernel.causal import hide
 from molora.fast.kernel.keeping import inner, shared
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
-from molora.fast.kernel.numbers import address_of, float_array, half
+from molora.fast.kernel.numbers import address_of, float_array
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
@@ -43,14 +43,19 @@ def _mean(keys: Floats, mean: Floats) -> None:
 
 
 @inner
-def _side(keys: Floats, first: int, mean: Floats, panel: Narrow) -> None:
-    """Keys [T, D], less their mean, from the first of a tile on, as its columns [D/2, 2*`WIDTH`]."""
-    if first + WIDTH > len(keys):
-        panel[:] = 0
-    for t in range(first, min(first + WIDTH, len(keys))):
-        for d in range(0, keys.shape[1], 2):
-            panel[d // 2, 2 * (t - first)] = half(keys[t, d] - mean[d])
-            panel[d // 2, 2 * (t - first) + 1] = half(keys[t, d + 1] - mean[d + 1])
+def _side(keys: Floats, first: int, mean: Floats, rows: Narrow, panel: Narrow) -> None:
+    """Keys [T, D], less their mean, from the first of a tile on, as its columns [D/2, 2*`WIDTH`]; by way of rows
+    [`WIDTH`, D], for pairs are moved in a quarter of the time in which each number is."""
+    size, flat, narrow = keys.shape[1], keys.reshape(-1), rows.reshape(-1)
+    filled = min(WIDTH, len(keys) - first)
+    for t in range(filled):
+        for d in range(0, size, LANES):
+            store(narrow, t * size + d, load(flat, (first + t) * size + d) - load(mean, d))
+    narrow[filled * size :] = 0
+    pairs, columns = rows.view(np.int32), panel.view(np.int32)
+    for i in range(size // 2):
+        for t in range(WIDTH):
+            columns[i, t] = pairs[t, i]
 
 
 @inner
@@ -147,12 +152,12 @@ def attended_in_tiles(
     columns = size // WIDTH
     laid = narrow_room(groups * columns * line // 2, 2 * WIDTH).reshape(groups, columns, line // 2, 2 * WIDTH)
     for part in prange(parts):
-        mean = np.empty(size, np.float32)
+        mean, rows = np.empty(size, np.float32), narrow_room(WIDTH, size)
         for group in range(groups):
             own = keys[group, :length]
             _mean(own, mean)
             for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
-                _side(own, tile * WIDTH, mean, sides[group, tile])
+                _side(own, tile * WIDTH, mean, rows, sides[group, tile])
             for step in range(steps * part // parts, steps * (part + 1) // parts):
                 _lay(values[group, :length], step * STEP, laid[group])
     for part in prange(parts):
