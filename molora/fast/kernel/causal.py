@@ -66,7 +66,7 @@ def _score(
         hide(hidden, first, last, past, scores)
     for n in range(first, last, TOGETHER):
         read = -(-(past + min(n + TOGETHER, count)) // WIDTH) * WIDTH
-        weigh(scores, n - first, read, past + n + 1, length, totals)
+        weigh(scores, n - first, read, past + n + 1, length, totals, scores)
 
 
 @inner

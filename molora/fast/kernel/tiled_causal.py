@@ -19,7 +19,7 @@ from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, PANEL_STEP, STEP, done, halves_at, lines_at, multiply, ready
+from molora.fast.kernel.tiles import GROUP, PANEL_STEP, STEP, done, halves_at, line_of, lines_at, multiply, ready
 from molora.fast.kernel.weighing import weigh
 
 _FLOAT = 4
@@ -28,7 +28,7 @@ _ROWS = -(-GROUP // TOGETHER) * TOGETHER
 """Of scores: as many as are weighed together, several times"""
 
 _Rooms = tuple[Floats, Floats, Narrow, Floats]
-"""Scores [M, T or more] of a group of tokens, totals [M], weights, and zeros"""
+"""Scores [M, T or more] of a group of tokens, totals [M], weights [M, T or more], and zeros"""
 
 
 @inner
@@ -87,7 +87,7 @@ def _weights(
     """Of one head, queries [N, D] and sides [J, D/2, 2*`WIDTH`], how much a group of tokens attends to those before:
     scores to weights, to be divided by totals; to how many of the T, up to a multiple of `STEP`."""
     (first, last), (count, size), (scores, totals, weights, zeros) = span, query.shape, rooms
-    past, line, every = length - count, scores.shape[1], scores.reshape(-1)
+    past, line = length - count, scores.shape[1]
     read, some, start = -(-(past + last) // STEP) * STEP, last - first, halves_at((zeros, 0, 0, LANES))
     asked, (to, to_line, apart) = lines_at((query, first * size, size)), halves_at((scores, 0, line, LANES))
     side, steps = address_of(sides, 0), size // STEP
@@ -97,10 +97,7 @@ def _weights(
     if len(hidden):
         hide(hidden, first, last, past, scores)
     for n in range(0, some, TOGETHER):
-        weigh(scores, n, read, past + first + n + 1, length, totals)
-    for n in range(some):
-        for at in range(0, read, LANES):
-            store(weights, n * line + at, load(every, n * line + at))
+        weigh(scores, n, read, past + first + n + 1, length, totals, weights)
     return read
 
 
@@ -122,7 +119,7 @@ def _look(
     for n in range(begin, end, GROUP):
         some = min(GROUP, end - n)
         read = _weights(query, sides, (n, n + some), length, hidden, rooms)
-        low, start = lines_at((weights, 0, line)), halves_at((zeros, 0, 0, LANES))
+        low, start = lines_at((weights, 0, weights.shape[1])), halves_at((zeros, 0, 0, LANES))
         for number in range(size // WIDTH):
             to = halves_at((y, (n * heads + head) * size + number * WIDTH, heads * size, LANES))
             values = address_of(laid, number * line * WIDTH)
@@ -163,7 +160,7 @@ def attended_in_tiles(
     for part in prange(parts):
         ready()
         scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
-        weights, zeros = narrow_room(GROUP, line).reshape(-1), np.zeros(WIDTH, np.float32)
+        weights, zeros = narrow_room(_ROWS, line_of(line)), np.zeros(WIDTH, np.float32)
         for job in range(heads * (len(ends) - 1)):
             head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
             if holder(chunk, parts) == part:
