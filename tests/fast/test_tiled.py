@@ -41,6 +41,7 @@ CASES = {
     "experts of gate and up": Case(96, (48, 48), 4, 4, gates=True),
     "experts of odd ranks": Case(96, (48,), 3, 5, onto=True, normed=False),
     "more experts than lanes": Case(640, (32, 32), LANES + 1, 2, gates=True),
+    "more ranks than inputs": Case(64, (32, 48), 4, 160, onto=True, normed=False),
     "adapters in float32": Case(96, (48, 48), 4, 4, gates=True, narrow=False),
     "the base alone": Case(672, (48,), onto=True),
 }

@@ -44,8 +44,8 @@ from molora.fast.kernel.token import norm_row
 
 _APART = 96
 """Tokens from which on a thread keeps to its own, as in `panels`; products are quicker here, so they are fewer"""
-_STEPS = 9
-"""Of a panel, and of some tokens, that stay in a core's first cache"""
+_STEPS = 10
+"""Of a panel, with what adapters have for it, and of some tokens, that stay in a core's first cache"""
 
 
 @inner
@@ -61,15 +61,22 @@ def _width(words: NDArray[np.int32]) -> int:
 
 
 @inner
+def _from(block: int, blocks: int, steps: int, more: int) -> int:
+    """Of a panel's steps the first one of a block, of which the last ones may have fewer, or none, for what comes then:
+    all have as much to do."""
+    return min(-(-(steps + more) * block // blocks), steps)
+
+
+@inner
 def _through(x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves) -> None:
     """So many tokens through a panel, part after part; all else as `tiles.multiply` takes it."""
     (x_at, x_line), (h_at, h_line) = lines_at(x), lines_at(h)
     (s_at, s_line, s_apart), (y_at, y_line, y_apart) = halves_at(start), halves_at(y)
     panel_at, bank_at, steps = address_of(panel, 0), address_of(bank, 0), len(panel) // SIDE
-    blocks = -(-steps // _STEPS)
+    blocks = -(-(steps + more) // _STEPS)
     for block in range(blocks):
-        k, k1 = steps * block // blocks, steps * (block + 1) // blocks
-        own, last = panel_at + k * PANEL_STEP, more if k1 == steps else 0
+        k, k1 = _from(block, blocks, steps, more), _from(block + 1, blocks, steps, more)
+        own, last = panel_at + k * PANEL_STEP, more if block + 1 == blocks else 0
         for n in range(0, tokens, GROUP):
             read, low = (x_at + n * x_line + k * 2 * STEP, x_line), (h_at + n * h_line, h_line)
             to = y_at + n * y_line, y_line, y_apart
