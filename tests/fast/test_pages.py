@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from molora.fast import pages
 from molora.fast.pages import Pages, placed, placed_tensor, room
 
 
@@ -36,9 +37,8 @@ def test_rooms_of_several_threads_do_not_overlap() -> None:
     assert all((own == number).all() for number, own in enumerate(made))
 
 
-def test_one_larger_than_a_mapping_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "_MAPPED", 1 << 20)
-    own = Pages()
+def test_one_larger_than_a_mapping_has_its_own() -> None:
+    own = Pages(shared=1 << 20)
     before, large, after = (own.room((size,), np.uint8) for size in (8, 1 << 21, 8))
     large[:] = 1
     assert large.sum() == 1 << 21
@@ -54,8 +54,7 @@ def test_a_mapping_goes_with_the_last_array_that_shares_it(monkeypatch: pytest.M
             mapped.append(weakref.ref(self))
 
     monkeypatch.setattr(mmap, "mmap", Noted)
-    monkeypatch.setattr(pages, "_MAPPED", 1 << 20)
-    own = Pages()
+    own = Pages(shared=1 << 20, later=60)
     one, other = own.room((600_000,), np.uint8), own.room((400_000,), np.uint8)
     assert len(mapped) == 1
     own.room((100_000,), np.uint8)  # begins the next one
@@ -92,12 +91,44 @@ def test_other_devices_keep_what_they_have() -> None:
     assert placed_tensor(tensor) is tensor
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="pages are as they are here")
-def test_the_system_is_asked_for_large_pages() -> None:
-    address, asked = room((64,), np.uint8).ctypes.data, False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
-        if "-" in line.split()[0] and not line.split()[0].endswith(":"):
-            begin, end = (int(at, 16) for at in line.split()[0].split("-"))
-        elif line.startswith("VmFlags:") and begin <= address < end:
-            asked = "hg" in line.split()
-    assert asked
+def _large(address: int) -> tuple[bool, int]:
+    """Whether the system is asked for large pages where an address lies, and how many bytes have some."""
+    lines = Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines()
+    here, found = False, 0
+    for line in lines:
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            begin, end = (int(at, 16) for at in name.split("-"))
+            here = begin <= address < end
+        elif here and name == "AnonHugePages:":
+            found = int(rest[0]) << 10
+        elif here and name == "VmFlags:":
+            return "hg" in rest, found
+    return False, 0
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="pages are as they are here")
+def test_pages_become_large_and_keep_what_they_hold() -> None:
+    made = Pages(later=0.2).room((3 << 20,), np.int32)
+    made[:] = np.arange(3 << 20)
+    before = _large(made.ctypes.data)
+    for _ in range(100):
+        if (after := _large(made.ctypes.data))[0]:
+            break
+        time.sleep(0.05)
+    assert after[0]
+    assert after[1] >= before[1]
+    assert (made == np.arange(3 << 20)).all()
+
+
+def test_a_mapping_that_is_gone_by_then_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    before = threading.active_count()
+    made = Pages(later=0.05).room((4,), np.int32)
+    del made
+    for _ in range(100):
+        if threading.active_count() <= before:
+            break
+        time.sleep(0.05)
+    assert not failed
