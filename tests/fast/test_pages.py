@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +53,7 @@ def test_a_mapping_goes_with_the_last_array_that_shares_it(monkeypatch: pytest.M
             mapped.append(weakref.ref(self))
 
     monkeypatch.setattr(mmap, "mmap", Noted)
-    own = Pages(shared=1 << 20, later=60)
+    own = Pages(shared=1 << 20)
     one, other = own.room((600_000,), np.uint8), own.room((400_000,), np.uint8)
     assert len(mapped) == 1
     own.room((100_000,), np.uint8)  # begins the next one
@@ -91,44 +90,38 @@ def test_other_devices_keep_what_they_have() -> None:
     assert placed_tensor(tensor) is tensor
 
 
-def _large(address: int) -> tuple[bool, int]:
-    """Whether the system is asked for large pages where an address lies, and how many bytes have some."""
-    lines = Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines()
-    here, found = False, 0
-    for line in lines:
+def _asked_for(address: int) -> bool:
+    """Whether the system is asked for large pages where an address lies."""
+    here = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         name, *rest = line.split()
         if not name.endswith(":"):
             begin, end = (int(at, 16) for at in name.split("-"))
             here = begin <= address < end
-        elif here and name == "AnonHugePages:":
-            found = int(rest[0]) << 10
         elif here and name == "VmFlags:":
-            return "hg" in rest, found
-    return False, 0
+            return "hg" in rest
+    return False
+
+
+def _wait_for_timers() -> None:
+    for one in threading.enumerate():
+        if isinstance(one, threading.Timer):
+            one.join(10)
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="pages are as they are here")
 def test_pages_become_large_and_keep_what_they_hold() -> None:
-    made = Pages(later=0.2).room((3 << 20,), np.int32)
+    made = Pages(later=0.1).room((3 << 20,), np.int32)
     made[:] = np.arange(3 << 20)
-    before = _large(made.ctypes.data)
-    for _ in range(100):
-        if (after := _large(made.ctypes.data))[0]:
-            break
-        time.sleep(0.05)
-    assert after[0]
-    assert after[1] >= before[1]
+    _wait_for_timers()
+    assert _asked_for(made.ctypes.data)
     assert (made == np.arange(3 << 20)).all()
 
 
 def test_a_mapping_that_is_gone_by_then_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     failed: list[object] = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
-    before = threading.active_count()
-    made = Pages(later=0.05).room((4,), np.int32)
+    made = Pages(later=0.1).room((4,), np.int32)
     del made
-    for _ in range(100):
-        if threading.active_count() <= before:
-            break
-        time.sleep(0.05)
+    _wait_for_timers()
     assert not failed
