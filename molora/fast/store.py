@@ -175,13 +175,13 @@ def _kind(linear: nn.Module) -> tuple[object, ...]:
 
 def _modules(model: nn.Module) -> list[nn.Module]:
     """All of them, each once. Every request looks at them, and `modules`, which makes names, takes far longer."""
-    found, left = dict[nn.Module, None](), [model]
-    while left:
-        module = left.pop()
-        if module not in found:
-            found[module] = None
-            left += [part for part in module._modules.values() if part is not None]
-    return list(found)
+    found, known = [model], {model}
+    for module in found:  # which grows meanwhile
+        for part in module._modules.values():
+            if part is not None and part not in known:
+                known.add(part)
+                found.append(part)
+    return found
 
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:

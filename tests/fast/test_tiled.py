@@ -90,8 +90,9 @@ class Linears:
         rows = np.zeros((len(x), len(masks), case.experts + 2 * PICKED), np.float32)
         y = start.clone()
         again, edit = tiled(adapter, self.first), masks.numpy()
-        flat = y.numpy().reshape(-1)
-        kernel.all_tiled(x.numpy(), norm, given, again, case.lora, edit, rows, case.gates, flat, case.onto, parts)
+        flat, after = y.numpy().reshape(-1), (0, 1000)  # what is not there is asked for, and not read
+        how = case.gates, flat, case.onto, after, parts
+        kernel.all_tiled(x.numpy(), norm, given, again, case.lora, edit, rows, *how)
         return y, torch.from_numpy(rows)
 
     def plain(self, x: Tensor, rows: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from molora.fast.kernel.numbers import address_of
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import GROUP, SIDE, STEP, done, halves_at, in_lanes, in_tiles, lines_at, ready
 
+AHEAD = 0, 3
+"""Asking for what there is not must do nothing."""
 with_tiles = pytest.mark.skipif(not TILES, reason="this CPU has no AMX")
 WAYS = ["lanes", pytest.param("tiles", marks=with_tiles)]
 
@@ -23,14 +25,14 @@ WAYS = ["lanes", pytest.param("tiles", marks=with_tiles)]
 def _by_lanes(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
     (read, low), (begin, to) = (lines_at(x), lines_at(h)), (halves_at(start), halves_at(y))
     each = address_of(panel, 0), address_of(bank, 0)
-    in_lanes(read, each[0], len(panel) // SIDE, low, each[1], len(bank) // SIDE, begin, to, rows)
+    in_lanes(read, each[0], len(panel) // SIDE, low, each[1], len(bank) // SIDE, begin, to, rows, AHEAD)
 
 
 def _by_tiles(x: Any, panel: Any, h: Any, bank: Any, start: Any, y: Any, rows: int) -> None:
     (read, low), (begin, to) = (lines_at(x), lines_at(h)), (halves_at(start), halves_at(y))
     each = address_of(panel, 0), address_of(bank, 0)
     ready()
-    in_tiles(read, each[0], len(panel) // SIDE, low, each[1], len(bank) // SIDE, begin, to, rows)
+    in_tiles(read, each[0], len(panel) // SIDE, low, each[1], len(bank) // SIDE, begin, to, rows, AHEAD)
     done()
 
 

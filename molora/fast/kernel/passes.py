@@ -21,7 +21,7 @@ from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.ranks import narrow_room
 from molora.fast.kernel.ranks import room as lines
-from molora.fast.kernel.tiled import all_tiled
+from molora.fast.kernel.tiled import all_tiled, first_of
 from molora.fast.kernel.tiled_causal import attended_in_tiles
 from molora.fast.kernel.token import adapted, gated, norm_row, turned
 from molora.fast.kernel.turning import all_turned
@@ -131,14 +131,17 @@ def read_tiled(
         states, inner = lines(tokens, width_of(qkv)), lines(tokens, gate_up[1][1])
         heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
         query, found = narrow_room(heads * tokens, size).reshape(heads, tokens, size), lines(tokens, heads * size)
-        all_tiled(x, norm, qkv, qkv_tiled, lora[0], masks[:0], rows[:, :0], no, states.reshape(-1), no, parts)
+        own, flat, after = rows[:, :0], states.reshape(-1), first_of(out_tiled)
+        all_tiled(x, norm, qkv, qkv_tiled, lora[0], masks[:0], own, no, flat, no, after, parts)
         cache = float_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
         values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
         attended_in_tiles(query, keys_at, values_at, sees, hidden, found.reshape(tokens, heads, size), parts)
-        all_tiled(found, none, out, out_tiled, lora[0], masks[:0], rows[:, :0], no, y, yes, parts)
+        after = first_of(gate_up_tiled)
+        all_tiled(found, none, out, out_tiled, lora[0], masks[:0], own, no, y, yes, after, parts)
         v = u + routers_of(gate_up)
-        own, flat = rows[:, u:v], inner.reshape(-1)
-        all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], own, yes, flat, no, parts)
+        own, flat, after = rows[:, u:v], inner.reshape(-1), first_of(down_tiled)
+        all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], own, yes, flat, no, after, parts)
         u = v + routers_of(down)
-        all_tiled(inner, none, down, down_tiled, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)
+        own, after = rows[:, v:u], first_of(tiled[min(number + 1, len(tiled) - 1)][0])
+        all_tiled(inner, none, down, down_tiled, lora[1], masks[v:u], own, no, y, yes, after, parts)

@@ -21,16 +21,20 @@ _TO_READ = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]
 """No write, kept in the second cache, data: the first one has room for too little ahead of time, and loses it again"""
 
 
+def asked(builder: Any, first: Any, lines: Any) -> None:
+    """Instructions that ask for so many lines from a place on."""
+    with cgutils.for_range(builder, lines) as loop:
+        place = builder.gep(first, [builder.mul(loop.index, index(LINE))])
+        called(builder, "prefetch.p0i8", ir.VoidType(), place, *_TO_READ)
+
+
 @intrinsic
 def prefetch(typing_context: Any, array: Any, at: Any, lines: Any) -> Any:
     """So many lines from a number of the array on. What is asked for beyond its end is not read."""
 
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array, at, lines = args
-        first = pointer_to(context, builder, signature.args[0], (array, at), ir.IntType(8))
-        with cgutils.for_range(builder, lines) as loop:
-            place = builder.gep(first, [builder.mul(loop.index, index(LINE))])
-            called(builder, "prefetch.p0i8", ir.VoidType(), place, *_TO_READ)
+        asked(builder, pointer_to(context, builder, signature.args[0], (array, at), ir.IntType(8)), lines)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), of

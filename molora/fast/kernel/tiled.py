@@ -20,7 +20,7 @@ from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
 from molora.fast.kernel.numbers import address_of
 from molora.fast.kernel.picks import pick_many
-from molora.fast.kernel.prefetching import prefetch_rows
+from molora.fast.kernel.prefetching import LINE, lines_of, prefetch_rows
 from molora.fast.kernel.prompt import route
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import PAIRS, round_row, unpack_rounded
@@ -28,9 +28,11 @@ from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
 from molora.fast.kernel.tiles import (
     GROUP,
+    NOTHING,
     PANEL_STEP,
     SIDE,
     STEP,
+    Ahead,
     Halves,
     Lines,
     done,
@@ -55,6 +57,12 @@ def wide_of(ranks: int) -> int:
 
 
 @inner
+def first_of(tiles: tuple[Narrow, Narrow]) -> Ahead:
+    """What of an adapter is read first, all A's."""
+    return address_of(tiles[0], 0), lines_of(tiles[0], tiles[0].size)
+
+
+@inner
 def _width(words: NDArray[np.int32]) -> int:
     """I"""
     return words.shape[1] // (WORDS * LANES) * PAIRS * 2
@@ -68,12 +76,16 @@ def _from(block: int, blocks: int, steps: int, more: int) -> int:
 
 
 @inner
-def _through(x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves) -> None:
-    """So many tokens through a panel, part after part; all else as `tiles.multiply` takes it."""
+def _through(
+    x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more: int, start: Halves, y: Halves, ahead: Ahead
+) -> None:
+    """So many tokens through a panel, part after part; `ahead`: an address, and how many lines all of them ask for from
+    there on. All else as `tiles.multiply` takes it."""
     (x_at, x_line), (h_at, h_line) = lines_at(x), lines_at(h)
     (s_at, s_line, s_apart), (y_at, y_line, y_apart) = halves_at(start), halves_at(y)
     panel_at, bank_at, steps = address_of(panel, 0), address_of(bank, 0), len(panel) // SIDE
-    blocks = -(-(steps + more) // _STEPS)
+    blocks, (next_, lines) = -(-(steps + more) // _STEPS), ahead
+    each = -(-lines // max(steps * -(-tokens // GROUP), 1))
     for block in range(blocks):
         k, k1 = _from(block, blocks, steps, more), _from(block + 1, blocks, steps, more)
         own, last = panel_at + k * PANEL_STEP, more if block + 1 == blocks else 0
@@ -81,33 +93,29 @@ def _through(x: Lines, tokens: int, panel: Narrow, h: Lines, bank: Narrow, more:
             read, low = (x_at + n * x_line + k * 2 * STEP, x_line), (h_at + n * h_line, h_line)
             to = y_at + n * y_line, y_line, y_apart
             begin = to if block else (s_at + n * s_line, s_line, s_apart)
-            multiply(read, own, k1 - k, low, bank_at, last, begin, to, min(GROUP, tokens - n))
+            multiply(read, own, k1 - k, low, bank_at, last, begin, to, min(GROUP, tokens - n), (next_, each))
+            next_ += (k1 - k) * each * LINE
 
 
 @inner
-def _owners(linears: int, count: int, rank: int, wide: int) -> Floats:
-    """Which expert of all linears' each rank is of [C]; -2 for none."""
-    owners = np.full(wide, -2, np.float32)
-    for r in range(linears * count * rank):
-        owners[r] = r // rank
-    return owners
-
-
-@inner
-def _weigh(found: Floats, picked: Floats, count: int, ranks: int, scaling: float, owners: Floats, low: Narrow) -> None:
+def _weigh(found: Floats, picked: Floats, count: int, rank: int, scaling: float, low: Narrow) -> None:
     """What a chunk's tokens found in ranks [N, C or more] to [N, C], with the weights of those picked [N, P, E+2K] on
-    it: nothing of others, even where it overflows. `ranks`: of one linear."""
-    top_k, zero = (picked.shape[2] - count) // 2, spread(np.float32(0))
+    it: nothing of others, even where it overflows."""
+    top_k, wide, zero = (picked.shape[2] - count) // 2, low.shape[1], spread(np.float32(0))
+    gates = np.empty(wide, np.float32)
     for n in range(len(low)):
-        for r in range(0, len(owners), LANES):
-            owner, own, sum_ = load(owners, r), load(found, n * found.shape[1] + r), zero
-            for p in range(r // ranks, min((r + LANES - 1) // ranks + 1, picked.shape[1])):
-                for k in range(count, count + top_k):
-                    gate = picked[n, p, k + top_k] * np.float32(scaling)
-                    if gate != 0:
-                        which = spread(picked[n, p, k] + np.float32(p * count))
-                        sum_ = where_same(owner, which, own * spread(gate), sum_)
-            store(low, n * low.shape[1] + r, sum_)
+        gates[:] = 0
+        for p in range(picked.shape[1]):
+            for k in range(count, count + top_k):
+                expert, weight = int(picked[n, p, k]), picked[n, p, k + top_k] * np.float32(scaling)
+                if expert >= 0:
+                    first = (p * count + expert) * rank
+                    for r in range(first, first + rank):
+                        gates[r] = weight
+        for r in range(0, wide, LANES):
+            gate = load(gates, r)
+            own = load(found, n * found.shape[1] + r) * gate
+            store(low, n * wide + r, where_same(gate, zero, zero, own))
 
 
 @inner
@@ -135,29 +143,29 @@ def _lower(
     if not wide:
         return
     (linears, count, rank, _), line, none = a.shape, len(down) * WIDTH, room(1, WIDTH).reshape(-1)
+    ranks, found, zero = linears * count * rank, room(end - begin, line), spread(np.float32(0))
     none[:] = 0
-    found = room(end - begin, line)
     for q in range(len(down)):
-        apart = 0 if q * WIDTH >= wide and linears * count <= LANES else LANES
+        columns = ranks - q * WIDTH if q * WIDTH < wide else linears * count
+        apart = LANES if columns > LANES else 0
         to, start = (found.reshape(-1), q * WIDTH, line, apart), (none, 0, 0, LANES)
         tokens, left = (whole, begin * read_line, read_line), (rest, begin * read_line, read_line)
-        _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to)
+        _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to, NOTHING)
         if q * WIDTH >= wide:  # routers read what rounding leaves, too
-            _through(left, end - begin, down[q], left, down[q], 0, to, to)
+            _through(left, end - begin, down[q], left, down[q], 0, to, to, NOTHING)
     if not len(router):
         for n in range(begin, end):
             for r in range(0, wide, LANES):
-                store(low, n * wide + r, load(found, (n - begin) * line + r))
+                store(low, n * wide + r, load(found, (n - begin) * line + r) if r < ranks else zero)
         return
-    picked = np.empty((end - begin, linears, rows.shape[2]), np.float32)
+    picked = rows[begin:end]
     if line > wide:
         for p in range(linears):
             first = wide + p * count
             pick_many(found[:, first : first + count], bias[p], masks[p], picked[:, p])
     else:
         route(own, router, bias, masks, picked)
-    rows[begin:end] = picked
-    _weigh(found, picked, count, count * rank, scaling, _owners(linears, count, rank, wide), low[begin:end])
+    _weigh(found, picked, count, rank, scaling, low[begin:end])
 
 
 @inner
@@ -184,6 +192,7 @@ def _share(
     gates: bool,
     y: Floats,
     onto: bool,
+    after: Ahead,
 ) -> None:
     """A part of the results, by its number and how many there are, or where they are `apart` all of its own tokens.
     `ranks`: those of one linear. All else as in `all_tiled`."""
@@ -191,7 +200,8 @@ def _share(
     sites, width, wide, line = len(first) - 1, _width(words), low.shape[1], read.shape[1]
     size, together = (first[1], sites) if gates else (first[-1], 1)
     weights = narrow_room(together * width // 2, 2 * WIDTH).reshape(together, width // 2, 2 * WIDTH)
-    most_tokens, before = 0, 0
+    most_tokens, before, asked = 0, 0, 0
+    lines, each = lines_of(words, 2 * words.shape[1]), -(-2 * after[1] // len(words))
     for chunk in range(len(ends) - 1):
         most_tokens = max(most_tokens, ends[chunk + 1] - ends[chunk])
     adds = onto and np.any(bias)
@@ -207,6 +217,7 @@ def _share(
                     prefetch_rows(banks[before + i * panels + one])
                 unpack_rounded(words[at // LANES], 0, weights[i])
                 unpack_rounded(words[at1 // LANES], LANES, weights[i])
+            unpacked = True  # just now: other chunks ask for what comes after
             for chunk in range(len(ends) - 1):
                 if apart and holder(chunk, parts) != number:
                     continue
@@ -222,7 +233,12 @@ def _share(
                         _add_row(bias, at, to, end - begin)
                     tokens, lows = (read, begin * line, line), (low, begin * wide + low_at, wide)
                     bank = banks[before + i * panels + one] if ranks else none
-                    _through(tokens, end - begin, weights[i], lows, bank, more, start, to)
+                    soon = address_of(words, (at // LANES + 2) * words.shape[1]), lines
+                    later = after[0] + asked * LINE, min(each, after[1] - asked)
+                    asked += 0 if unpacked else later[1]
+                    ahead = soon if unpacked else later
+                    _through(tokens, end - begin, weights[i], lows, bank, more, start, to, ahead)
+                unpacked = False
                 for m in range(end - begin if gates else 0):
                     for at in range(0, WIDTH, LANES):
                         own, to_ = m * WIDTH + at, (begin + m) * size + (o if at == 0 else o1)
@@ -242,11 +258,13 @@ def all_tiled(
     gates: bool,
     y: Floats,
     onto: bool,
+    after: Ahead,
     parts: int,
 ) -> None:
     """As `panels.all_adapted`. tiles: all A's as panels up to C, and behind them routers where they are bfloat16, down
     [Q, I/2, 2*`WIDTH`]; and of each panel of a linear what all experts have for it by pairs of ranks, as many as the
-    steps hold that a linear's ranks lie in, [panels, any, 2*`WIDTH`]."""
+    steps hold that a linear's ranks lie in, [panels, any, 2*`WIDTH`]. `after`: an address, and how many lines are read
+    from there on by what comes next."""
     words, first, bias, adapter = linears
     (router, _, a, _, _, _), tokens, base = adapter, len(x), (words, first, bias)
     down, banks = tiles
@@ -257,14 +275,14 @@ def all_tiled(
     for part in prange(parts):
         ready()
         for chunk in range(len(ends) - 1):
-            if holder(chunk, parts) == part:
+            if holder(chunk, parts) == part and ends[chunk] < ends[chunk + 1]:
                 span = ends[chunk], ends[chunk + 1]
                 _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low)
         if apart:
-            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto)
+            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto, after)
         done()
     if not apart:
         for part in prange(parts):
             ready()
-            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto)
+            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto, after)
             done()

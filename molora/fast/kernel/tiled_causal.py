@@ -19,7 +19,18 @@ from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
-from molora.fast.kernel.tiles import GROUP, PANEL_STEP, STEP, done, halves_at, line_of, lines_at, multiply, ready
+from molora.fast.kernel.tiles import (
+    GROUP,
+    NOTHING,
+    PANEL_STEP,
+    STEP,
+    done,
+    halves_at,
+    line_of,
+    lines_at,
+    multiply,
+    ready,
+)
 from molora.fast.kernel.weighing import weigh
 
 _FLOAT = 4
@@ -92,7 +103,7 @@ def _weights(
     asked, (to, to_line, apart) = lines_at((query, first * size, size)), halves_at((scores, 0, line, LANES))
     side, steps = address_of(sides, 0), size // STEP
     for at in range(0, read, WIDTH):
-        multiply(asked, side, steps, asked, side, 0, start, (to + _FLOAT * at, to_line, apart), some)
+        multiply(asked, side, steps, asked, side, 0, start, (to + _FLOAT * at, to_line, apart), some, NOTHING)
         side += steps * PANEL_STEP
     if len(hidden):
         hide(hidden, first, last, past, scores)
@@ -123,7 +134,7 @@ def _look(
         for number in range(size // WIDTH):
             to = halves_at((y, (n * heads + head) * size + number * WIDTH, heads * size, LANES))
             values = address_of(laid, number * line * WIDTH)
-            multiply(low, values, read // STEP, low, values, 0, start, to, some)
+            multiply(low, values, read // STEP, low, values, 0, start, to, some, NOTHING)
         for m in range(some):
             at, part = ((n + m) * heads + head) * size, spread(np.float32(1 / totals[m]))
             for d in range(at, at + size, LANES):

@@ -23,12 +23,19 @@ from molora.fast.kernel.keeping import inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.numbers import address_of, float_array, pairs_array
 from molora.fast.kernel.pairs import PAIRED, dot, load_pairs, spread_pair
+from molora.fast.kernel.prefetching import LINE, asked
 from molora.fast.kernel.several import WIDTH
 
 Lines = tuple[Narrow, int, int]
 Halves = tuple[Floats, int, int, int]
 LinesAt = tuple[int, int]
 HalvesAt = tuple[int, int, int]
+Ahead = tuple[int, int]
+"""What is read next: an address, and how many lines of the cache from there on each step asks for. All at once would
+keep it from what it reads itself."""
+
+NOTHING = 0, 0
+"""Ahead"""
 
 SIDE = 16
 """Rows of a register"""
@@ -83,11 +90,22 @@ def _product(groups: int, halves: int) -> Any:
 
     @intrinsic
     def product(
-        typing_context: Any, x: Any, panel: Any, steps: Any, h: Any, bank: Any, more: Any, start: Any, y: Any, rows: Any
+        typing_context: Any,
+        x: Any,
+        panel: Any,
+        steps: Any,
+        h: Any,
+        bank: Any,
+        more: Any,
+        start: Any,
+        y: Any,
+        rows: Any,
+        ahead: Any,
     ) -> Any:
         def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             if groups == 1:
                 _configure(builder, args[8])
+            (next_, next_line), lines = _place(builder, args[9]), index(LINE)
             (begin, begin_line), (to, to_line) = (_place(builder, args[i]) for i in (6, 7))
             each = [(m, n) for m in range(groups) for n in range(halves)]
 
@@ -111,6 +129,9 @@ def _product(groups: int, halves: int) -> Any:
                 with cgutils.for_range(builder, args[i + 2]) as loop:
                     along = _beyond(builder, tokens, builder.mul(loop.index, index(2 * STEP)))
                     down = _beyond(builder, columns, builder.mul(loop.index, index(PANEL_STEP)))
+                    if i == 0:
+                        own = _beyond(builder, next_, builder.mul(loop.index, builder.mul(next_line, lines)))
+                        asked(builder, own, next_line)
                     for n in range(halves):  # each product as soon as what it takes is there
                         own = _beyond(builder, down, index(2 * PAIRED * n))
                         if n == 0:
@@ -129,7 +150,7 @@ def _product(groups: int, halves: int) -> Any:
             return context.get_dummy_value()
 
         one, lines, halves_ = types.intp, types.UniTuple(types.intp, 2), types.UniTuple(types.intp, 3)
-        return types.void(lines, one, one, lines, one, one, halves_, halves_, one), of
+        return types.void(lines, one, one, lines, one, one, halves_, halves_, one, lines), of
 
     return product
 
@@ -182,23 +203,32 @@ def halves_at(halves: Halves) -> HalvesAt:
 
 @inner
 def in_tiles(
-    x: LinesAt, panel: int, steps: int, h: LinesAt, bank: int, more: int, start: HalvesAt, y: HalvesAt, rows: int
+    x: LinesAt,
+    panel: int,
+    steps: int,
+    h: LinesAt,
+    bank: int,
+    more: int,
+    start: HalvesAt,
+    y: HalvesAt,
+    rows: int,
+    ahead: Ahead,
 ) -> None:
     """See `multiply`."""
     if rows == GROUP:
         if y[2]:
-            _two_groups(x, panel, steps, h, bank, more, start, y, rows)
+            _two_groups(x, panel, steps, h, bank, more, start, y, rows, ahead)
         else:
-            _two_groups_of_half(x, panel, steps, h, bank, more, start, y, rows)
+            _two_groups_of_half(x, panel, steps, h, bank, more, start, y, rows, ahead)
         return
     (x_at, x_line), (h_at, h_line), (s_at, s_line, s_apart), (y_at, y_line, y_apart) = x, h, start, y
     for n in range(0, rows, SIDE):
         read, low = (x_at + n * x_line, x_line), (h_at + n * h_line, h_line)
         begin, to = (s_at + n * s_line, s_line, s_apart), (y_at + n * y_line, y_line, y_apart)
         if y_apart:
-            _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
+            _one_group(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n), ahead)
         else:
-            _one_group_of_half(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n))
+            _one_group_of_half(read, panel, steps, low, bank, more, begin, to, min(SIDE, rows - n), ahead)
 
 
 @inner
@@ -213,7 +243,16 @@ def _with(sums: Any, line: int, panel: int, half: int, steps: int) -> Any:
 
 @inner
 def in_lanes(
-    x: LinesAt, panel: int, steps: int, h: LinesAt, bank: int, more: int, start: HalvesAt, y: HalvesAt, rows: int
+    x: LinesAt,
+    panel: int,
+    steps: int,
+    h: LinesAt,
+    bank: int,
+    more: int,
+    start: HalvesAt,
+    y: HalvesAt,
+    rows: int,
+    ahead: Ahead,
 ) -> None:
     """See `multiply`."""
     (x_at, x_line), (h_at, h_line), (s_at, s_line, s_apart), (y_at, y_line, y_apart) = x, h, start, y
@@ -227,4 +266,4 @@ def in_lanes(
 
 multiply = in_tiles if TILES else in_lanes
 """y, for so many rows up to `GROUP`, from the `start` on, of x times a panel at an address, of so many `steps`, and of
-h times a bank of so many `more`."""
+h times a bank of so many `more`, while what is `ahead` is asked for."""
