@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from inspect import signature
 from threading import Lock
 from typing import Any
@@ -51,8 +51,11 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        self._lean = grid.uses_cache and fast.fits(model)
-        cache = fast.growing_cache(model.config.num_hidden_layers) if self._lean else DynamicCache(config=model.config)
+        # asked for at once: what fits and what has changed is told by the same modules and weights
+        step = fast.step_of(model) if grid.uses_cache and fast.fits(model) else None
+        self._lean = None if step is None else fast.decode_of(step, self._device)
+        self._find = likeliest if step is None else step.likeliest
+        cache = fast.growing_cache(model.config.num_hidden_layers) if step else DynamicCache(config=model.config)
         self._cache = {cache_argument(model): cache} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
         self.chunk = PREFILL_CHUNK * (_ON_A_GPU if self._device.type == "cuda" else 1)
@@ -60,7 +63,7 @@ class Reading:
         self._recorder = Recorder(grid, min(self.chunk, capacity), capacity)
         self._likeliest = Likeliest(tokenizer, capacity) if candidates else None
         self._changes = _Changes(model, grid, seed, edit)
-        self._plan = fast.Plan.of(edit, grid) if self._lean else fast.Plan()
+        self._plan = fast.Plan.of(edit, grid) if step else fast.Plan()
         self.text = TokenText(tokenizer)
 
     @contextmanager
@@ -101,12 +104,10 @@ class Reading:
         Inference mode and lock are held for the pass alone: whoever drives a generator may do so from another thread
         each time.
         """
-        if self._lean:
-            _ = self._decode  # nobody else waits while it is made
-        read, find = (self._lean_pass, self._step.likeliest) if self._lean else (self._modules_pass, likeliest)
+        read = partial(self._lean_pass, self._lean) if self._lean else self._modules_pass
         with self._lock, torch.inference_mode():
             logits = read(ids, kept, among)
-            found = find(logits[-len(scored) :]) if scored and self._likeliest else None  # [2, R, C]
+            found = self._find(logits[-len(scored) :]) if scored and self._likeliest else None  # [2, R, C]
         self._append(ids, pieces, phase, scored, found)
         return logits
 
@@ -123,21 +124,14 @@ class Reading:
             logits: Tensor = self._model(input_ids=batch, **given).logits[0]
         return logits if isinstance(kept, Tensor) else logits[-kept:]  # some models score all tokens in any case
 
-    @cached_property
-    def _step(self) -> fast.Step:
-        return fast.step_of(self._model)
-
-    @cached_property
-    def _decode(self) -> fast.Step | fast.GraphedStep:
-        """What reads this request's tokens."""
-        return fast.decode_of(self._step, self._device)
-
-    def _lean_pass(self, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None) -> Tensor:
+    def _lean_pass(
+        self, step: fast.Step | fast.GraphedStep, ids: Sequence[int], kept: int | Tensor, among: fast.Among | None
+    ) -> Tensor:
         tokens = torch.tensor(ids, device=self._device)
         if len(ids) == 1 and among is None and self._filled.get_seq_length():
-            logits, picked = self._decode(tokens, self._filled, self._plan)
+            logits, picked = step(tokens, self._filled, self._plan)
         else:
-            logits, picked = self._decode.many(tokens, self._filled, self._plan, kept, among)
+            logits, picked = step.many(tokens, self._filled, self._plan, kept, among)
         self._recorder.take(picked, len(ids))
         return logits
 
