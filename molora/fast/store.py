@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from operator import is_
 from threading import Lock
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
+from molora.config import ExpertSelection
 from molora.fast.gpu import fused_step
 from molora.fast.levels import multiplies_bfloat16
 from molora.fast.product import is_plain, seems_packable
@@ -24,6 +25,7 @@ _ROTARY = {"default", "linear", "llama3", "yarn"}
 
 _lock = Lock()
 _known: WeakKeyDictionary[nn.Module, tuple[_State, Step]] = WeakKeyDictionary()
+_fitting: WeakKeyDictionary[nn.Module, tuple[_Seen, bool]] = WeakKeyDictionary()
 _packed: WeakSet[nn.Module] = WeakSet()
 
 
@@ -85,14 +87,23 @@ def fits(model: Any) -> bool:
         return False
     if model.config.rope_parameters["rope_type"] not in _ROTARY or model.config.hidden_act != "silu":
         return False
+    seen = _Seen.of(modules)
+    known = _fitting.get(model)
+    if known is None or not known[0].same(seen):
+        known = _fitting[model] = seen, _plain(model, modules)
+    return known[1]
+
+
+def _plain(model: Any, modules: Sequence[nn.Module]) -> bool:
+    """What `fits` asks of weights and linears."""
+    weights = [(module, weight) for module in modules for weight in _weights(module)]
     dtypes = {
         weight.dtype
-        for module in modules
+        for module, weight in weights
         if not isinstance(module, Router)  # routers are float32 whatever the model is
-        for weight in _weights(module)
-        if weight.is_floating_point()  # packed weights are not
+        and weight.is_floating_point()  # packed weights are not
     }
-    devices = {weight.device for module in modules for weight in _weights(module)}
+    devices = {weight.device for _, weight in weights}
     if len(dtypes) != 1 or len(devices) != 1 or not is_plain(model.lm_head):
         return False
     return all(_alike(linears) for layer in model.model.layers for linears in _sites(layer))
@@ -150,12 +161,8 @@ def _sites(layer: Any) -> Iterator[list[Any]]:
 
 
 def _alike(linears: list[nn.Module]) -> bool:
-    kind = _kind(linears[0])
-    return (
-        all(_kind(linear) == kind for linear in linears)
-        and isinstance(kind[0], type)
-        and issubclass(kind[0], nn.Linear)
-    )
+    kind, *others = map(_kind, linears)
+    return all(other == kind for other in others) and isinstance(kind[0], type) and issubclass(kind[0], nn.Linear)
 
 
 def _kind(linear: nn.Module) -> tuple[object, ...]:
@@ -187,6 +194,27 @@ def _modules(model: nn.Module) -> list[nn.Module]:
 def _weights(module: nn.Module) -> list[nn.Parameter]:
     """A module's own. Every request looks at all of them, and `parameters` takes five times as long to."""
     return [weight for weight in module._parameters.values() if weight is not None]
+
+
+class _Seen(NamedTuple):
+    """What each request looks at to tell whether a model is as it was when last asked whether it fits."""
+
+    weights: list[ref[nn.Parameter]]
+    """Not held, for they may be replaced"""
+    places: list[int]
+    kinds: list[type]
+    routing: list[tuple[int, ExpertSelection]]
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module]) -> _Seen:
+        weights = [one for module in modules for one in _weights(module)]
+        routing = [(one.top_k, one.selection) for one in modules if isinstance(one, Router)]
+        places, kinds = [one.data_ptr() for one in weights], [type(one) for one in modules]
+        return cls([ref(one) for one in weights], places, kinds, routing)
+
+    def same(self, other: _Seen) -> bool:
+        """A weight has one reference alone, so by identity."""
+        return self[1:] == other[1:] and all(map(is_, self.weights, other.weights))
 
 
 class _State(NamedTuple):

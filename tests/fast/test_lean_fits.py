@@ -38,6 +38,10 @@ def with_other_experts_on_one(model: Any) -> None:
     model.model.layers[0].mlp.up_proj.router.top_k = 1
 
 
+def with_one_that_draws(model: Any) -> None:
+    model.model.layers[0].mlp.down_proj.router.selection = "sampling"
+
+
 def with_adapters_of_another_dtype(model: Any) -> None:
     linear = model.model.layers[1].mlp.up_proj
     linear.base_layer.bfloat16()
@@ -57,13 +61,16 @@ def test_decoders_with_full_attention_fit(kind: str) -> None:
         with_hook,
         with_own_forward,
         with_other_experts_on_one,
+        with_one_that_draws,
         with_adapters_of_another_dtype,
         nn.Module.train,
     ],
 )
 def test_what_the_step_would_miss_does_not_fit(change: Any) -> None:
     model = make_model()
+    assert fast.fits(model)  # what was told once must not be told again
     change(model)
+    assert not fast.fits(model)
     assert not fast.fits(model)
 
 
