@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,9 +45,7 @@ class Recorder:
         e, k = grid.num_experts, grid.top_k
         device = grid.routers[0].weight.device if grid.routers else torch.device("cpu")
         layers, projections = len(grid.layer_indices), len(grid.projections)
-        self._buffers = [  # each [N, L, P, ...]; apart, so that what comes to the host lies there as it is to be kept
-            torch.full((chunk, layers, projections, width), torch.nan, device=device) for width in (e, k, k)
-        ]
+        self._shapes, self._device = [(chunk, layers, projections, width) for width in (e, k, k)], device
         self._reading = 0
         self._taken: list[Tensor] = []
         self._coming: _Coming | None = None
@@ -61,6 +59,12 @@ class Recorder:
 
     def __len__(self) -> int:
         return len(self._text)
+
+    @cached_property
+    def _buffers(self) -> list[Tensor]:
+        """Each [N, L, P, ...]; apart, so that what comes to the host lies there as it is to be kept. Made where hooks
+        write: the lean pass needs none."""
+        return [torch.full(shape, torch.nan, device=self._device) for shape in self._shapes]
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -79,14 +79,16 @@ def ratio(seconds: Seconds, over: str, under: str) -> float | None:
 
 
 def prefill_turns(systems: Mapping[str, System], length: int) -> dict[str, Turn]:
-    """Reads a prompt of `length` tokens."""
+    """Reads a prompt of `length` tokens, from what a request does before its first pass on."""
     ids = tokens(systems, length)
 
     def turn(system: System) -> Turn:
         def read() -> float:
+            started = time.perf_counter()
             reading = system.reading(length)
             with reading.recording():
-                return _timed(reading, ids)
+                _timed(reading, ids)
+            return time.perf_counter() - started
 
         return read
 
