@@ -99,8 +99,8 @@ class Engine:
 
         Answers may be asked for meanwhile. Compiling, some 25 seconds on the first start ever, holds none of them up.
         """
-        if fast.fits(self.model):
-            fast.step_of(self.model).warm_up()
+        if step := fast.lean_step(self.model):
+            step.warm_up()
         self.answer([{"role": "user", "content": "Hello"}], max_new_tokens=2)
 
     def answers(self, conversations: Sequence[Sequence[Message]], **settings: Any) -> list[Step]:

@@ -6,8 +6,8 @@ Several readings of one model may be under way; each holds the model for one pas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 from inspect import signature
 from threading import Lock
 from typing import Any
@@ -51,12 +51,11 @@ class Reading:
         """
         self._model, self._lock = model, lock
         self._device: torch.device = model.get_input_embeddings().weight.device
-        # asked for at once: what fits and what has changed is told by the same modules and weights
-        step = fast.step_of(model) if grid.uses_cache and fast.fits(model) else None
+        step = fast.lean_step(model) if grid.uses_cache else None
         self._lean = None if step is None else fast.decode_of(step, self._device)
         self._find = likeliest if step is None else step.likeliest
-        cache = fast.growing_cache(model.config.num_hidden_layers) if step else DynamicCache(config=model.config)
-        self._cache = {cache_argument(model): cache} if grid.uses_cache else {}
+        kept = fast.growing_cache(model.config.num_hidden_layers) if step else DynamicCache(config=model.config)
+        self._cache = {cache_argument(model.__class__): kept} if grid.uses_cache else {}
         self._seen: list[int] = []  # kept only where there is no cache
         self.chunk = PREFILL_CHUNK * (_ON_A_GPU if self._device.type == "cuda" else 1)
         """Tokens of one prefill pass here"""
@@ -68,8 +67,8 @@ class Reading:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Every pass is to be made inside; the hooks come off on every way out."""
-        with self._recorder.attached():
+        """Every pass is to be made inside. Hooks, which the lean pass needs none of, come off on every way out."""
+        with nullcontext() if self._lean else self._recorder.attached():
             yield
 
     def prefill(self, ids: Sequence[int], phase: Sequence[int]) -> Iterator[Tensor]:
@@ -160,9 +159,11 @@ class Reading:
         return trace
 
 
-def cache_argument(model: Any) -> str:
-    """transformers renamed `past_key_values` to `cache` during version 5, and warns of the old name."""
-    return "cache" if "cache" in signature(type(model).forward).parameters else "past_key_values"
+@cache
+def cache_argument(kind: Any) -> str:
+    """Of a model's class: transformers renamed `past_key_values` to `cache` during version 5, and warns of the old
+    name."""
+    return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"
 
 
 class _Changes:

@@ -141,7 +141,7 @@ def reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400)
 def plain_reading_of(model: Any, edit: RoutingEdit | None = None, capacity: int = 400) -> Reading:
     """One that takes the modules for every token."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("molora.fast.fits", lambda _model: False)
+        patch.setattr("molora.fast.lean_step", lambda _model: None)
         return reading_of(model, edit, capacity)
 
 

@@ -174,7 +174,14 @@ def test_a_generator_may_be_driven_from_changing_threads(engine: Engine) -> None
     assert torch.is_inference_mode_enabled() is False
 
 
+def test_the_lean_pass_is_recorded_without_hooks(engine: Engine) -> None:
+    stream = engine.stream(QUESTION, max_new_tokens=4)
+    assert np.isfinite(next(stream).trace.router_logits).all()
+    assert hooks(engine) == 0
+
+
 def test_hooks_come_off_on_every_way_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("molora.fast.lean_step", lambda _model: None)
     assert hooks(engine) == 0
     stream = engine.stream(QUESTION, max_new_tokens=4)
     next(stream)

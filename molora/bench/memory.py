@@ -97,8 +97,8 @@ def bytes_a_token(model: nn.Module) -> int:
     Where the lean pass reads copies of its own, those count. The embedding is one row and counts only where it is the
     head as well; keys and values are left out.
     """
-    if fast.fits(model):
-        return fast.step_of(model).nbytes
+    if step := fast.lean_step(model):
+        return step.nbytes
     total, seen = 0, set[int]()
     picked: dict[int, float] = {}
     for linear in wrapped_linears(model).values():

@@ -72,7 +72,7 @@ def choice_scores(model: Any, tokenizer: Any, prompt: Sequence[int], choices: Se
     options = [encode(tokenizer, text) for text in choices]
     width = max(map(len, options))
     cache = DynamicCache(config=model.config)
-    cached = {cache_argument(body): cache, "use_cache": True}
+    cached = {cache_argument(body.__class__): cache, "use_cache": True}
     hidden = body(torch.tensor([prompt], device=device), **cached)[0][:, -1:]  # [1, 1, H]
     cache.batch_repeat_interleave(len(options))
     tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in options], device=device)  # [O, W]

@@ -10,7 +10,17 @@ from molora.fast.cache import Among, growing_cache
 from molora.fast.graph import GraphedStep, decode_of
 from molora.fast.plan import Plan
 from molora.fast.step import Step
-from molora.fast.store import allow_packing, fits, may_pack, packs, packs_prompts, prompt_dtype, set_up, step_of
+from molora.fast.store import (
+    allow_packing,
+    fits,
+    lean_step,
+    may_pack,
+    packs,
+    packs_prompts,
+    prompt_dtype,
+    set_up,
+    step_of,
+)
 
 __all__ = [
     "Among",
@@ -21,6 +31,7 @@ __all__ = [
     "decode_of",
     "fits",
     "growing_cache",
+    "lean_step",
     "may_pack",
     "packs",
     "packs_prompts",

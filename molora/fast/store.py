@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from operator import is_
-from threading import Lock
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet, ref
+from collections.abc import Iterator
+from threading import RLock
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
-from molora.config import ExpertSelection
 from molora.fast.gpu import fused_step
 from molora.fast.levels import multiplies_bfloat16
 from molora.fast.product import is_plain, seems_packable
 from molora.fast.step import Step
+from molora.fast.watch import Watch
 from molora.layers import MoloraLinear, Router
 
 _SHAPES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 _ROTARY = {"default", "linear", "llama3", "yarn"}
 """Kinds whose angles hang on the position alone, not on how long the text is"""
 
-_lock = Lock()
-_known: WeakKeyDictionary[nn.Module, tuple[_State, Step]] = WeakKeyDictionary()
-_fitting: WeakKeyDictionary[nn.Module, tuple[_Seen, bool]] = WeakKeyDictionary()
+_lock = RLock()
+_known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 _packed: WeakSet[nn.Module] = WeakSet()
 
 
@@ -82,21 +80,62 @@ def fits(model: Any) -> bool:
     no experts, and runs no hooks: those on routers see conversations read together alone, and any other hook keeps
     the model to its modules.
     """
-    modules = _modules(model)
-    if type(model) not in _SHAPES or model.training or not _sees_all(model.config) or _hooked(modules):
-        return False
+    return _fitting(model) is not None
+
+
+def step_of(model: Any) -> Step:
+    """The lean pass of a model that it fits: made at the first call, and anew when something has changed since; what
+    is not seen, `Watch` tells."""
+    return _look(model).step(model)
+
+
+def lean_step(model: Any) -> Step | None:
+    """The same for any model, None where it does not fit: `fits` and `step_of` with one look at the model."""
+    known = _fitting(model)
+    return known.step(model) if known else None
+
+
+class _Known:
+    """What is known of a model as it is. It does not hold it."""
+
+    def __init__(self, model: Any) -> None:
+        self.watch = Watch(model)
+        self._plain: bool | None = None
+        self._step: Step | None = None
+
+    def plain(self, model: Any) -> bool:
+        """What `fits` asks of weights and linears."""
+        if self._plain is None:
+            self._plain = _plain(model)
+        return self._plain
+
+    def step(self, model: Any) -> Step:
+        with _lock:
+            if self._step is None:
+                self._step = _made(model)
+            return self._step
+
+
+def _look(model: Any) -> _Known:
+    with _lock:
+        known = _known.get(model)
+        if known is None or not known.watch.unchanged():
+            known = _known[model] = _Known(model)
+        return known
+
+
+def _fitting(model: Any) -> _Known | None:
+    """None where the lean pass does not fit."""
+    if type(model) not in _SHAPES or model.training or not _sees_all(model.config):
+        return None
     if model.config.rope_parameters["rope_type"] not in _ROTARY or model.config.hidden_act != "silu":
-        return False
-    seen = _Seen.of(modules)
-    known = _fitting.get(model)
-    if known is None or not known[0].same(seen):
-        known = _fitting[model] = seen, _plain(model, modules)
-    return known[1]
+        return None
+    known = _look(model)
+    return known if not known.watch.hooked(model) and known.plain(model) else None
 
 
-def _plain(model: Any, modules: Sequence[nn.Module]) -> bool:
-    """What `fits` asks of weights and linears."""
-    weights = [(module, weight) for module in modules for weight in _weights(module)]
+def _plain(model: Any) -> bool:
+    weights = [(module, weight) for module in model.modules() for weight in module.parameters(recurse=False)]
     dtypes = {
         weight.dtype
         for module, weight in weights
@@ -107,19 +146,6 @@ def _plain(model: Any, modules: Sequence[nn.Module]) -> bool:
     if len(dtypes) != 1 or len(devices) != 1 or not is_plain(model.lm_head):
         return False
     return all(_alike(linears) for layer in model.model.layers for linears in _sites(layer))
-
-
-def step_of(model: Any) -> Step:
-    """The lean pass of a model that it fits: made at the first call, and anew when a weight has changed since.
-
-    Changes made in place under `.data`, which torch does not count, are not seen.
-    """
-    with _lock:
-        state = _State.of(model)
-        known = _known.get(model)
-        if known is None or not known[0].same(state):
-            known = _known[model] = state, _made(model)
-        return known[1]
 
 
 def set_up(model: Any) -> None:
@@ -141,15 +167,6 @@ def _made(model: Any) -> Step:
 def _sees_all(config: Any) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
-
-
-def _hooked(modules: Sequence[nn.Module]) -> bool:
-    """Whether somebody watches or changes what the modules say; the recorder's hooks on the routers do neither."""
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        for module in modules
-        if not isinstance(module, Router)
-    )
 
 
 def _sites(layer: Any) -> Iterator[list[Any]]:
@@ -178,59 +195,3 @@ def _kind(linear: nn.Module) -> tuple[object, ...]:
     )
     own = type(linear.base_layer) if type(routing) in (tuple, type(None)) else type(router)
     return own, linear.lora_A.dtype, linear.num_experts, linear.r, routing
-
-
-def _modules(model: nn.Module) -> list[nn.Module]:
-    """All of them, each once. Every request looks at them, and `modules`, which makes names, takes far longer."""
-    found, known = [model], {model}
-    for module in found:  # which grows meanwhile
-        for part in module._modules.values():
-            if part is not None and part not in known:
-                known.add(part)
-                found.append(part)
-    return found
-
-
-def _weights(module: nn.Module) -> list[nn.Parameter]:
-    """A module's own. Every request looks at all of them, and `parameters` takes five times as long to."""
-    return [weight for weight in module._parameters.values() if weight is not None]
-
-
-class _Seen(NamedTuple):
-    """What each request looks at to tell whether a model is as it was when last asked whether it fits."""
-
-    weights: list[ref[nn.Parameter]]
-    """Not held, for they may be replaced"""
-    places: list[int]
-    kinds: list[type]
-    routing: list[tuple[int, ExpertSelection]]
-
-    @classmethod
-    def of(cls, modules: Sequence[nn.Module]) -> _Seen:
-        weights = [one for module in modules for one in _weights(module)]
-        routing = [(one.top_k, one.selection) for one in modules if isinstance(one, Router)]
-        places, kinds = [one.data_ptr() for one in weights], [type(one) for one in modules]
-        return cls([ref(one) for one in weights], places, kinds, routing)
-
-    def same(self, other: _Seen) -> bool:
-        """A weight has one reference alone, so by identity."""
-        return self[1:] == other[1:] and all(map(is_, self.weights, other.weights))
-
-
-class _State(NamedTuple):
-    """Everything that the step's copies were made of: each weight, where it is, and how often it has been written."""
-
-    weights: list[nn.Parameter]
-    places: list[int]
-    versions: list[int | None]
-
-    @classmethod
-    def of(cls, model: nn.Module) -> _State:
-        kinds = MoloraLinear, nn.Linear, Router
-        weights = [one for module in _modules(model) if isinstance(module, kinds) for one in _weights(module)]
-        versions = [None if one.is_inference() else one._version for one in weights]
-        return cls(weights, [one.data_ptr() for one in weights], versions)
-
-    def same(self, other: _State) -> bool:
-        """By identity for weights: comparing tensors would read them."""
-        return self[1:] == other[1:] and all(map(is_, self.weights, other.weights))
