@@ -16,8 +16,8 @@ class Watch:
     """A model's modules and weights: which they are, where each weight is, how often it has been written, and how
     routers pick.
 
-    What may change without being seen: a weight written in place under `.data`, which torch does not count, and parts
-    given to a module that had none, which none of its kind reads.
+    What may change without being seen: a weight written in place under `.data`, or made in inference mode, which torch
+    does not count, and what is given to a module that had no weights, or no parts, which none of its kind reads.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,10 +27,11 @@ class Watch:
         self._modules, self._routers = whole[1:], [one for one in whole if isinstance(one, Router)]
         # the modules' own dictionaries, which they change but never replace
         self._having = [one._modules for one in whole if one._modules]
-        self._owning = [one._parameters for one in whole]
+        self._owning = [one._parameters for one in whole if one._parameters]
         self._hooks = [hooks for one in watched for hooks in (one._forward_hooks, one._forward_pre_hooks)]
         self._own = [vars(one) for one in watched[1:]]
-        self._parts, self.weights = self._now()
+        self._parts, self._weights = self._now()
+        self._counted = [one for one in self._weights if not one.is_inference()]  # what is written to is
         self._state = self._read()
 
     def unchanged(self) -> bool:
@@ -38,8 +39,8 @@ class Watch:
         parts, weights = self._now()
         return (
             parts == self._parts
-            and len(weights) == len(self.weights)
-            and all(map(is_, weights, self.weights))  # comparing tensors would read them
+            and len(weights) == len(self._weights)
+            and all(map(is_, weights, self._weights))  # comparing tensors would read them
             and self._read() == self._state
         )
 
@@ -54,7 +55,7 @@ class Watch:
     def _read(self) -> tuple[Sequence[object], ...]:
         return (
             list(map(type, self._modules)),
-            list(map(Tensor.data_ptr, self.weights)),
-            [None if one.is_inference() else one._version for one in self.weights],
+            list(map(Tensor.data_ptr, self._weights)),
+            [one._version for one in self._counted],
             [(one.top_k, one.selection) for one in self._routers],
         )
