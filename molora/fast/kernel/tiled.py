@@ -129,9 +129,11 @@ def _lower(
     masks: Floats,
     rows: Floats,
     low: Narrow,
+    found: Floats,
 ) -> None:
     """A chunk of the tokens: what they `read` [N, I or more] of x in bfloat16, the rest of it, and what comes of it in
-    ranks, low [N, C]; `down` and rows as `all_tiled` has them."""
+    ranks, low [N, C]; `down` and rows as `all_tiled` has them. `found`: room for a chunk's tokens by all A's and
+    routers, and a line of zeros behind them."""
     (begin, end), (whole, rest), (router, bias, a, _, _, scaling) = span, read, adapter
     size, wide, own, read_line = x.shape[1], low.shape[1], x[begin:end], whole.shape[1]
     if len(norm[0]):
@@ -142,9 +144,8 @@ def _lower(
         round_row(own[n - begin], whole[n], rest[n])
     if not wide:
         return
-    (linears, count, rank, _), line, none = a.shape, len(down) * WIDTH, room(1, WIDTH).reshape(-1)
-    ranks, found, zero = linears * count * rank, room(end - begin, line), spread(np.float32(0))
-    none[:] = 0
+    (linears, count, rank, _), line, zero = a.shape, len(down) * WIDTH, spread(np.float32(0))
+    ranks, none = linears * count * rank, found[len(found) - 1]
     for q in range(len(down)):
         columns = ranks - q * WIDTH if q * WIDTH < wide else linears * count
         apart = LANES if columns > LANES else 0
@@ -272,12 +273,15 @@ def all_tiled(
     line, wide = line_of(_width(words)), wide_of(a.shape[0] * ranks)
     ends, apart = chunks_by(GROUP, tokens, parts), tokens >= _APART
     read, rest, low = narrow_room(tokens, line), narrow_room(tokens, line), narrow_room(tokens, wide)
+    most = np.max(ends[1:] - ends[:-1])
     for part in prange(parts):
         ready()
+        found = room(most + 1, len(down) * WIDTH)
+        found[most] = 0
         for chunk in range(len(ends) - 1):
             if holder(chunk, parts) == part and ends[chunk] < ends[chunk + 1]:
                 span = ends[chunk], ends[chunk + 1]
-                _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low)
+                _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low, found)
         if apart:
             _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto, after)
         done()
