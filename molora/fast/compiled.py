@@ -23,14 +23,15 @@ from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
 from molora.fast.layout import alike, tiled
-from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays
+from molora.fast.linears import CompiledExperts, CompiledSite, norm_arrays, normed
 from molora.fast.picks import Picks
 from molora.fast.plan import Plan
-from molora.fast.site import normed as norm_of
 from molora.fast.step import Layer, Step
 from molora.fast.threads import TOKENS, threads
 from molora.likeliest import CANDIDATES
 
+_POSITIONS = 256
+"""Whose angles are made at once"""
 _ALL_SEEN = np.empty((0, 0), np.float32)
 
 
@@ -41,6 +42,8 @@ class _Layers(NamedTuple):
     """See `kernel.layers.listed`"""
     tiled: Any
     """Adapters as prompts in bfloat16 read them, see `kernel.passes.read_tiled`; None where none are read so"""
+    last: Any
+    """The norm behind them, as `kernel.layers.Norm`"""
     unedited: NDArray[np.float32]
     """Masks [routers, 4, E] that change nothing"""
     routers: NDArray[np.int64]
@@ -64,6 +67,7 @@ class CompiledStep(Step):
         size = model.model.layers[0].self_attn.head_dim
         self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
         super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
+        self._turns: dict[int, tuple[NDArray[np.float32], ...]] = {}
 
     def warm_up(self) -> None:
         """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
@@ -88,7 +92,7 @@ class CompiledStep(Step):
         made = [[site.compiled if isinstance(site, CompiledSite) else None for site in each] for each in sites]
         if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
-        return _layers(self.layers, made, in_tiles=self._in_tiles)
+        return _layers(self.layers, self._norm, made, in_tiles=self._in_tiles)
 
     def likeliest(self, logits: Tensor) -> Tensor:
         rows, size = logits.shape
@@ -121,10 +125,10 @@ class CompiledStep(Step):
         if (layers := self._ready) is None:
             return super().__call__(token, cache, plan)
         x, picks = self._embedding[token], self._seen(1)  # [1, I]
-        angles = self._angles(x, torch.tensor([cache.get_seq_length()]))  # [1, D] each
-        turn = tuple(one[0].numpy() for one in angles)
-        read_one(x.numpy()[0], *self._through(layers, turn, cache, 1, plan), picks.rows[0], layers.parts)
-        return self._head.multiply(norm_of(self._norm, x)), picks.of_one()
+        turn = self._turn_at(cache.get_seq_length())
+        arrays, *given = self._through(layers, turn, cache, 1, plan)
+        read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
+        return self._head.multiply(x), picks.of_one()
 
     def many(
         self,
@@ -154,7 +158,15 @@ class CompiledStep(Step):
         a short prompt's."""
         if self._warming or not isinstance(kept, int) or kept != 1 or "_head" not in vars(self):
             return super()._last(x, kept)
-        return self._head.multiply(norm_of(self._norm, x[-1:]))
+        return self._head.multiply(normed(self._norm, x[-1:]))
+
+    def _turn_at(self, position: int) -> tuple[NDArray[np.float32], ...]:
+        """Cosines and signed sines [D] of a position. They are kept: for one they take as long as half a layer."""
+        block, own = divmod(position, _POSITIONS)
+        if block not in self._turns:
+            some = torch.arange(block * _POSITIONS, (block + 1) * _POSITIONS)
+            self._turns[block] = tuple(one.numpy() for one in self._angles(self._embedding[:1], some))  # [256, D] each
+        return tuple(one[own] for one in self._turns[block])
 
     def _through(self, layers: _Layers, turn: Any, cache: DynamicCache, count: int, plan: Plan) -> tuple[Any, ...]:
         """What takes so many new tokens through all layers."""
@@ -191,7 +203,7 @@ class CompiledStep(Step):
         return found.flatten()[None]
 
 
-def _layers(layers: Sequence[Layer], made: Sequence[Any], *, in_tiles: bool) -> _Layers:
+def _layers(layers: Sequence[Layer], last: Any, made: Sequence[Any], *, in_tiles: bool) -> _Layers:
     """Of each layer its linears, which are compiled."""
     every = [linears for each in made for linears in each]
     same = alike([linears.arrays[-1] for linears in every])
@@ -204,7 +216,7 @@ def _layers(layers: Sequence[Layer], made: Sequence[Any], *, in_tiles: bool) -> 
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
     again = [tiled(one, linears.arrays[1]) for one, linears in zip(same, every, strict=True)] if in_tiles else []
     by_layer = listed([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
-    return _Layers(listed(given), by_layer, np.concatenate(routed), routers, parts, nbytes)
+    return _Layers(listed(given), by_layer, norm_arrays(last), np.concatenate(routed), routers, parts, nbytes)
 
 
 def _hidden(among: Among | None) -> NDArray[np.float32]:

@@ -143,9 +143,7 @@ class CompiledSite(Site):
     def _normed(self, norm: Any, x: Tensor, seen: Any) -> Tensor:
         if x.dtype != torch.float32 or not isinstance(seen, Picks):
             return super()._normed(norm, x, seen)
-        y = torch.empty_like(x)
-        all_normed(x.numpy(), *norm_arrays(norm), y.numpy(), threads() if len(x) >= TOKENS else 1)
-        return y
+        return normed(norm, x)
 
     def _taking(self, x: Tensor, seen: Any) -> Linears | None:
         """What takes x [N, I], if compiled code does: where products are made in bfloat16, but few tokens."""
@@ -172,6 +170,13 @@ def _goes_whole(site: Site, adapter: Experts | PlainLora) -> bool:
         return False
     base = torch.stack([linear.weight.detach().norm() for linear in site.linears])  # [P]
     return bool((adapter.strengths <= base[:, None]).all())
+
+
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """RMSNorm of x, float32 [N, I]. Of one token torch's own functions take as long as half a layer."""
+    y = torch.empty_like(x)
+    all_normed(x.numpy(), *norm_arrays(norm), y.numpy(), threads() if len(x) >= TOKENS else 1)
+    return y
 
 
 def norm_arrays(norm: Any) -> tuple[NDArray[np.float32], float]:

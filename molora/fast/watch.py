@@ -17,7 +17,8 @@ class Watch:
     routers pick.
 
     What may change without being seen: a weight written in place under `.data`, or made in inference mode, which torch
-    does not count, and what is given to a module that had no weights, or no parts, which none of its kind reads.
+    does not count; a buffer, of which decoders have the frequencies of their rotary embedding alone; and what is given
+    to a module that had no weights, or no parts, which none of its kind reads.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -119,6 +119,23 @@ def test_a_prompt_in_bfloat16_comes_as_near_to_float32_as_in_torch(kind: str, mo
     assert (given - exact).abs().mean() <= (plain - exact).abs().mean()
 
 
+@torch.inference_mode()
+def test_positions_are_told_apart_far_into_a_text_and_in_the_next_one() -> None:
+    model = packable_model(rope_parameters=LLAMA3_ROPE)
+    step, plain = step_of(model), fast.Step(model, True)
+    for length in (252, 20, 510):
+        keys = []
+        for one in (step, plain):
+            cache = fast.growing_cache(len(one.layers))
+            one.many(torch.arange(length) % 300, cache, Plan())
+            for token in range(8):
+                one(torch.tensor([token]), cache, Plan())
+            keys.append(cache.layers[0].keys[:, :, length:])
+        given, expected = keys
+        assert (given - expected).abs().max() < 1e-2 * expected.std()
+        assert (given - expected.roll(1, dims=2)).abs().max() > expected.std()
+
+
 COMPILED = [(compiled, name) for name in ("all_turned", "attended", "read_many", "read_one")]
 COMPILED += [(linears, name) for name in ("all_adapted", "all_normed", "mixed")]
 

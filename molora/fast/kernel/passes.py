@@ -16,7 +16,7 @@ from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.keeping import sharing
 from molora.fast.kernel.lanes import Floats
-from molora.fast.kernel.layers import routers_of, width_of
+from molora.fast.kernel.layers import Norm, routers_of, width_of
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.ranks import narrow_room
@@ -34,6 +34,7 @@ _FLOAT = 4
 def read_one(
     x: Floats,
     layers: Any,
+    last: Norm,
     turn: tuple[Floats, Floats],
     scale: float,
     kept: NDArray[np.int64],
@@ -43,7 +44,7 @@ def read_one(
     rows: Floats,
     parts: int,
 ) -> None:
-    """One token x [I] through layers, in place.
+    """One token x [I] through layers and a last norm, in place.
 
     layers: as `layers.listed` gives them. turn: cosines and signed sines [D] of its position; `scale`: the attention's.
     kept [L]: where each layer's keys and values are, [2, G, room, D]. `shape`: G, room, and how many tokens are there
@@ -69,6 +70,7 @@ def read_one(
         u, inner = v + routers_of(down), np.empty(len(both) // 2, np.float32)
         gated(both, inner)
         adapted(inner, down, lora[1], masks[v:u], rows[v:u], x, yes, parts)
+    norm_row(x, *last, x)
 
 
 @sharing
