@@ -46,9 +46,9 @@ class Likeliest:
 
     def keep(self, rows: Sequence[int], found: NDArray[np.float32]) -> None:
         """Takes over `likeliest` [2, R, C] for the trace's rows [R]."""
-        ids, self._any = found[0].astype(np.int32), True  # [R, C]
-        at = slice(ids.shape[1])  # a vocabulary may have less than C
-        self._ids[rows, at], self._probabilities[rows, at] = ids, found[1]
+        self._any, width = True, found.shape[2]  # a vocabulary may have less than C
+        for row, ids, probabilities in zip(rows, *found, strict=True):
+            self._ids[row, :width], self._probabilities[row, :width] = ids, probabilities
         self._rows += rows
 
     def fill(self, trace: RoutingTrace) -> None:

@@ -131,7 +131,7 @@ class Reading:
             logits, picked = step(tokens, self._filled, self._plan)
         else:
             logits, picked = step.many(tokens, self._filled, self._plan, kept, among)
-        self._recorder.take(picked, len(ids))
+        self._recorder.take(picked)
         return logits
 
     def _append(

@@ -100,12 +100,11 @@ class Recorder:
         if self._reading:
             self._write(layer, projection, router, args, Routing(*(part[:, -self._reading :] for part in routing)))
 
-    def take(self, picked: Sequence[Picked], num_tokens: int) -> None:
+    def take(self, picked: Sequence[Picked]) -> None:
         """What the routers decided in a pass that runs without hooks, in their order; it has to stay until `append`."""
         if self._grid.routers:
-            axes = (num_tokens, len(self._grid.layer_indices), len(self._grid.projections), -1)
-            each = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2) for parts in zip(*picked, strict=True))
-            self._taken = [part.reshape(axes) for part in each]  # each [N, L, P, ...]
+            each = zip(*picked, strict=True)
+            self._taken = [parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2) for parts in each]
 
     def append(
         self,
@@ -142,7 +141,9 @@ class Recorder:
         logits, ids, weights, *also = coming.numbers.arrays()
         if coming.by_hooks:
             self._check(ids)
-        self._logits[coming.at], self._ids[coming.at], self._weights[coming.at] = logits, ids, weights
+        for kept, own in ((self._logits, logits), (self._ids, ids), (self._weights, weights)):
+            rows = kept[coming.at]  # [N, L, P, ...]
+            rows[...] = own.reshape(rows.shape)
         if coming.then:
             coming.then(*also)
 

@@ -31,7 +31,7 @@ def recorder() -> Recorder:
 
 def read(record: Recorder, count: int) -> None:
     picks = Picked(torch.ones(count, L * P, E), torch.ones(count, L * P, K).long(), torch.ones(count, L * P, K))
-    record.take([picks], count)
+    record.take([picks])
     record.append([7] * count, ["piece"] * count, [ANSWER] * count)
 
 
@@ -121,7 +121,7 @@ def test_what_comes_late_is_kept_with_the_next_pass_or_for_a_trace(monkeypatch: 
     record, candidates = recorder(), list[float]()
     for token in range(3):
         picks = Picked(*(torch.full((1, L * P, width), float(token)) for width in (E, K, K)))
-        record.take([picks], 1)
+        record.take([picks])
         record.append([token], [str(token)], [ANSWER], torch.tensor([token / 2]), candidates.extend)
         assert Late.looked == token, "nobody waits for the pass just made"
     trace = record.trace({})

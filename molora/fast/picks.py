@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from molora.fast.adapter import Picked
 
@@ -43,4 +44,7 @@ class Picks:
 
     def _parts(self, rows: Any) -> list[Picked]:
         widths = [self._experts, self._top_k, self._top_k]
-        return [Picked(*torch.as_tensor(rows).split(widths, dim=-1))] if rows.shape[-2] else []
+        if not rows.shape[-2]:
+            return []
+        whole = rows if isinstance(rows, Tensor) else torch.from_numpy(rows)
+        return [Picked(*whole.split_with_sizes(widths, -1))]  # for a token `as_tensor` and `split` take twice as long
