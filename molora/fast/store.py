@@ -77,8 +77,7 @@ def fits(model: Any) -> bool:
 
     It does for decoders of the kinds above with full attention, on one device and in one dtype but for what
     bitsandbytes packed, whose linears and their adapters, if any, are alike where they read the same input. It draws
-    no experts, and runs no hooks: those on routers see conversations read together alone, and any other hook keeps
-    the model to its modules.
+    no experts and runs no hooks: whoever hangs one on a module, be it a router, keeps the model to its modules.
     """
     return _fitting(model) is not None
 

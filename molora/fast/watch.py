@@ -24,13 +24,12 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         """Holds all but the model itself, so that a weak dictionary may hold it."""
         whole = list(model.modules())
-        watched = [one for one in whole if not isinstance(one, Router)]  # the recorder's hooks are on routers
         self._modules, self._routers = whole[1:], [one for one in whole if isinstance(one, Router)]
         # the modules' own dictionaries, which they change but never replace
         self._having = [one._modules for one in whole if one._modules]
         self._owning = [one._parameters for one in whole if one._parameters]
-        self._hooks = [hooks for one in watched for hooks in (one._forward_hooks, one._forward_pre_hooks)]
-        self._own = [vars(one) for one in watched[1:]]
+        self._hooks = [hooks for one in whole for hooks in (one._forward_hooks, one._forward_pre_hooks)]
+        self._own = [vars(one) for one in self._modules]
         self._parts, self._weights = self._now()
         self._counted = [one for one in self._weights if not one.is_inference()]  # what is written to is
         self._state = self._read()
@@ -46,7 +45,7 @@ class Watch:
         )
 
     def hooked(self, model: nn.Module) -> bool:
-        """Whether somebody watches or changes what the modules say, those on routers left out."""
+        """Whether somebody watches or changes what the modules say."""
         return any(self._hooks) or "forward" in vars(model) or any(map(contains, self._own, repeat("forward")))
 
     def _now(self) -> tuple[list[nn.Module | None], list[nn.Parameter]]:

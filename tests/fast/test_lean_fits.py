@@ -30,6 +30,10 @@ def with_hook(model: Any) -> None:
     model.model.layers[0].register_forward_hook(lambda *_: None)
 
 
+def with_hook_on_a_router(model: Any) -> None:
+    model.model.layers[0].mlp.up_proj.router.register_forward_hook(lambda *_: None)
+
+
 def with_own_forward(model: Any) -> None:
     model.model.layers[0].mlp.forward = model.model.layers[0].mlp.forward
 
@@ -59,6 +63,7 @@ def test_decoders_with_full_attention_fit(kind: str) -> None:
         with_even_router,
         with_one_packed_linear,
         with_hook,
+        with_hook_on_a_router,
         with_own_forward,
         with_other_experts_on_one,
         with_one_that_draws,
