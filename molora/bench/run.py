@@ -49,10 +49,11 @@ FULL = {
 ON_A_GPU = {job: effort._replace(seconds=effort.seconds * 0.4) for job, effort in FULL.items()}
 """Its passes are short, and three sizes are to be had in one sitting"""
 QUICK = {
-    "decode": Effort(3, 2, 40),
+    "decode": Effort(3, 8, 40),
     "prefill512": Effort(3, 3, 9),
 }
-"""Under 50 seconds for the demo on a CPU, of which a first time compiles for some 20: not all of it is needed"""
+"""Under 50 seconds for the demo on a CPU, once what it needs is compiled, which takes a minute on one with AMX. A token
+has rounds enough that a turn in which something else ran does not decide its ratios."""
 
 
 class Subject(NamedTuple):
