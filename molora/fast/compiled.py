@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import Among, GrowingLayer, growing_cache
-from molora.fast.kernel import BLOCK, TILES, all_turned, attended, best, listed, read_many, read_one, read_tiled
+from molora.fast.kernel import BLOCK, TILES, Table, all_turned, attended, best, read_many, read_one, read_tiled
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
@@ -38,9 +38,9 @@ _ALL_SEEN = np.empty((0, 0), np.float32)
 class _Layers(NamedTuple):
     """All of a model's, as compiled code takes them."""
 
-    arrays: Any
-    """See `kernel.layers.listed`"""
-    tiled: Any
+    arrays: Table
+    """Of `kernel.layers.Layer`"""
+    tiled: Table | None
     """Adapters as prompts in bfloat16 read them, see `kernel.passes.read_tiled`; None where none are read so"""
     last: Any
     """The norm behind them, as `kernel.layers.Norm`"""
@@ -215,8 +215,8 @@ def _layers(layers: Sequence[Layer], last: Any, made: Sequence[Any], *, in_tiles
     routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
     again = [tiled(one, linears.arrays[1]) for one, linears in zip(same, every, strict=True)] if in_tiles else []
-    by_layer = listed([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
-    return _Layers(listed(given), by_layer, norm_arrays(last), np.concatenate(routed), routers, parts, nbytes)
+    by_layer = Table([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
+    return _Layers(Table(given), by_layer, norm_arrays(last), np.concatenate(routed), routers, parts, nbytes)
 
 
 def _hidden(among: Among | None) -> NDArray[np.float32]:

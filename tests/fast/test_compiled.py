@@ -77,7 +77,7 @@ def test_adapters_in_whole_numbers_agree_with_torch(kind: str) -> None:
     assert_agree(model, Plan())
     layers = step_of(model)._compiled
     assert layers is not None
-    _, qkv, out, _, gate_up, down = layers.arrays[0]
+    _, qkv, out, _, gate_up, down = layers.arrays.tuples[0]
     adapters = [linears[-1] for linears in (qkv, out, gate_up, down)]
     assert sum(len(a) for _, _, a, *_ in adapters)
     assert all(len(words) == len(a) for _, _, a, words, _, _ in adapters)

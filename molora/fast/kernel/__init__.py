@@ -14,7 +14,6 @@ heads, G key heads, D size of a head, T tokens to attend to. I, O and D are mult
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.granted import TILES
-from molora.fast.kernel.layers import listed
 from molora.fast.kernel.levels import multiplied
 from molora.fast.kernel.likeliest import BLOCK, best
 from molora.fast.kernel.lowering import packed_ranks
@@ -23,6 +22,7 @@ from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.passes import read_many, read_one, read_tiled
 from molora.fast.kernel.prompt import mixed
 from molora.fast.kernel.scoring import scored
+from molora.fast.kernel.table import Table
 from molora.fast.kernel.tiled import all_tiled
 from molora.fast.kernel.tiled_causal import attended_in_tiles
 from molora.fast.kernel.token import adapted, all_normed
@@ -31,6 +31,7 @@ from molora.fast.kernel.turning import all_turned
 __all__ = [
     "BLOCK",
     "TILES",
+    "Table",
     "adapted",
     "all_adapted",
     "all_normed",
@@ -40,7 +41,6 @@ __all__ = [
     "attended_by_many",
     "attended_in_tiles",
     "best",
-    "listed",
     "mixed",
     "multiplied",
     "packed",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import Floats
 from molora.fast.kernel.numbers import exp, float_array
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.products import add_both, add_rows, product, products
 
 _CHUNK = 64
@@ -69,7 +69,32 @@ def _joined(found: Floats, sums: Floats, y: Floats) -> None:
         y[d] /= whole
 
 
-@shared
+@inner
+def _attend_to_some(
+    part: int,
+    parts: int,
+    query: Floats,
+    scale: float,
+    keys: Floats,
+    values: Floats,
+    total: int,
+    found: Floats,
+    sums: Floats,
+) -> None:
+    """What queries find in some of the tokens: [parts, H, D], to be joined by sums [parts, 2, H]."""
+    groups, each = len(keys), len(query) // len(keys)
+    first, last = total * part // parts, total * (part + 1) // parts
+    asked, weights = np.empty((each, query.shape[1]), np.float32), np.empty((each, last - first), np.float32)
+    for g in range(groups):
+        own = slice(g * each, (g + 1) * each)
+        for q in range(each):
+            for d in range(asked.shape[1]):
+                asked[q, d] = query[g * each + q, d] * np.float32(scale)
+        _weights(asked, keys[g, first:last], weights, sums[part, :, own])
+        _weighted(weights, values[g, first:last], found[part, own])
+
+
+@kept
 def attended(
     query: Floats,
     scale: float,
@@ -81,14 +106,9 @@ def attended(
 ) -> None:
     """Attention of one token, queries [H, D], to the first T of the tokens that keys and values [G, room, D] have room
     for: y [H, D]. `shape`: G, room and T. Each part of the work sees some of the tokens, one at least."""
-    (heads, size), (groups, room, total), each = query.shape, shape, query.shape[0] // shape[0]
+    (heads, size), (groups, room, total) = query.shape, shape
     keys, values = float_array(keys_at, (groups, room, size)), float_array(values_at, (groups, room, size))
     found, sums = np.empty((parts, heads, size), np.float32), np.empty((parts, 2, heads), np.float32)
-    for job in prange(parts * groups):
-        part, g = job // groups, job % groups
-        first, last, own = total * part // parts, total * (part + 1) // parts, slice(g * each, (g + 1) * each)
-        weights = np.empty((each, last - first), np.float32)
-        _weights(query[own] * np.float32(scale), keys[g, first:last], weights, sums[part, :, own])
-        _weighted(weights, values[g, first:last], found[part, own])
+    share(_attend_to_some, parts, query, scale, keys, values, total, found, sums)
     for head in range(heads):
         _joined(found[:, head], sums[:, :, head], y[head])

@@ -6,11 +6,11 @@ Axes: see `kernel`; a tile is `WIDTH` tokens whose keys lie side by side; M toke
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, load, store
 from molora.fast.kernel.numbers import float_array
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.ranks import room
 from molora.fast.kernel.several import TOGETHER, WIDTH, added, held, multiplied, put, some
 from molora.fast.kernel.shares import chunks_of, holder
@@ -91,7 +91,43 @@ def _look(
                 put(added(found, held(place, them)) if at else found, place, them)
 
 
-@shared
+@inner
+def _lay_some(part: int, parts: int, keys: Floats, length: int, sides: Floats) -> None:
+    """Keys [G, room, D] on their sides, [G * tiles * D, `WIDTH`]."""
+    (groups, _, size), tiles = keys.shape, -(-length // WIDTH)
+    for job in range(groups * tiles * part // parts, groups * tiles * (part + 1) // parts):
+        first = job % tiles * WIDTH
+        _side(keys[job // tiles, first : min(first + WIDTH, length)], sides[job * size : (job + 1) * size])
+
+
+@inner
+def _attend_some(
+    part: int,
+    parts: int,
+    query: Floats,
+    sides: Floats,
+    values: Floats,
+    length: int,
+    hidden: Floats,
+    y: Floats,
+) -> None:
+    (heads, count, size), (groups, space, _) = query.shape, values.shape
+    each, line, sizes = heads // groups, -(-length // WIDTH) * WIDTH, (count, length, size)
+    ends = chunks_of(count, parts)
+    scores, totals = room(_TOKENS, line), np.empty(_TOKENS, np.float32)
+    for job in range(heads * (len(ends) - 1)):
+        head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
+        if holder(chunk, parts) != part:
+            continue
+        asked, side = (query, head * count * size, size), (sides, head // each * line * size, WIDTH)
+        value, to = (values, head // each * space * size, size), (y, head * size, heads * size)
+        for first in range(ends[chunk], ends[chunk + 1], _TOKENS):
+            span = first, min(first + _TOKENS, ends[chunk + 1])
+            _score(asked, side, span, sizes, hidden, scores, totals)
+            _look(value, span, sizes, scores, totals, to)
+
+
+@kept
 def attended_by_many(
     query: Floats,
     keys_at: int,
@@ -108,23 +144,8 @@ def attended_by_many(
     scores, minus infinity where a token does not see one before it; empty where each sees all of them. Each part of
     the work sees some of the tokens.
     """
-    (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
+    (groups, space, length), size = shape, query.shape[2]
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
-    tiles, ends, sizes = -(-length // WIDTH), chunks_of(count, parts), (count, length, size)
-    sides, line = room(groups * tiles * size, WIDTH), tiles * WIDTH
-    for part in prange(parts):
-        for job in range(groups * tiles * part // parts, groups * tiles * (part + 1) // parts):
-            first = job % tiles * WIDTH
-            _side(keys[job // tiles, first : min(first + WIDTH, length)], sides[job * size : (job + 1) * size])
-    for part in prange(parts):
-        scores, totals = room(_TOKENS, line), np.empty(_TOKENS, np.float32)
-        for job in range(heads * (len(ends) - 1)):
-            head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
-            if holder(chunk, parts) != part:
-                continue
-            asked, side = (query, head * count * size, size), (sides, head // each * line * size, WIDTH)
-            value, to = (values, head // each * space * size, size), (y, head * size, heads * size)
-            for first in range(ends[chunk], ends[chunk + 1], _TOKENS):
-                span = first, min(first + _TOKENS, ends[chunk + 1])
-                _score(asked, side, span, sizes, hidden, scores, totals)
-                _look(value, span, sizes, scores, totals, to)
+    sides = room(groups * -(-length // WIDTH) * size, WIDTH)
+    share(_lay_some, parts, keys, length, sides)
+    share(_attend_some, parts, query, sides, values, length, hidden, y)

@@ -5,14 +5,10 @@ Axes: see `kernel`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from numba import typed
 from numpy.typing import NDArray
 
-from molora.fast.kernel.keeping import inner, kept
+from molora.fast.kernel.keeping import inner
 from molora.fast.kernel.lanes import Floats, Narrow
 
 Adapter = tuple[Narrow, Floats, Narrow, NDArray[np.int32], Narrow, float]
@@ -43,22 +39,3 @@ def routers_of(linears: Linears) -> int:
     """P, or 0 for none."""
     _, _, _, (router, _, _, _, _, _) = linears
     return len(router)
-
-
-@kept
-def _listed(layer: Any) -> Any:
-    return typed.List([layer])
-
-
-@kept
-def _append(layers: Any, layer: Any) -> None:
-    layers.append(layer)
-
-
-def listed(layers: Sequence[Any]) -> Any:
-    """What all layers of a model have, `Layer`s or other tuples, whose arrays must be of the same types: handed over at
-    once, where a tuple's would be taken one by one at each call."""
-    made = _listed(layers[0])
-    for layer in layers[1:]:
-        _append(made, layer)
-    return made

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from molora.fast.kernel.instructions import Kind, called, in_all, reduced
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, lanes_type, pointer_to, spread, store
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.pairs import PAIRED, both
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.prefetching import LINE, prefetch
 
 LEVELS_BLOCK = 32
@@ -148,7 +149,28 @@ def row_of(words: NDArray[np.int32], whole: NDArray[np.int16], steps: Floats, su
     return row
 
 
-@shared
+@inner
+def _quantize_some(part: int, parts: int, x: Floats, whole: NDArray[np.int16], steps: Floats, sums: Floats) -> None:
+    for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
+        quantize(x[n], whole[n], steps[n], sums[n])
+
+
+@inner
+def _multiply_some(
+    part: int,
+    parts: int,
+    words: NDArray[np.int32],
+    whole: NDArray[np.int16],
+    steps: Floats,
+    sums: Floats,
+    y: Floats,
+) -> None:
+    for o in range(len(words) * part // parts, len(words) * (part + 1) // parts):
+        for n in range(len(y)):
+            store(y[n], o * LANES, row_of(words[o], whole[n], steps[n], sums[n]))
+
+
+@kept
 def multiplied(x_at: int, words: NDArray[np.int32], y_at: int, tokens: int, parts: int) -> None:
     """x [N, I] to y [N, O], for weights of 16 levels.
 
@@ -160,10 +182,5 @@ def multiplied(x_at: int, words: NDArray[np.int32], y_at: int, tokens: int, part
     x, y = float_array(x_at, (tokens, size)), float_array(y_at, (tokens, count * LANES))
     whole = np.empty((tokens, size), np.int16)
     steps, sums = np.empty((tokens, blocks), np.float32), np.empty((tokens, 2, blocks), np.float32)
-    for part in prange(parts):
-        for n in range(tokens * part // parts, tokens * (part + 1) // parts):
-            quantize(x[n], whole[n], steps[n], sums[n])
-    for part in prange(parts):
-        for o in range(count * part // parts, count * (part + 1) // parts):
-            for n in range(tokens):
-                store(y[n], o * LANES, row_of(words[o], whole[n], steps[n], sums[n]))
+    share(_quantize_some, min(parts, tokens), x, whole, steps, sums)
+    share(_multiply_some, parts, words, whole, steps, sums, y)

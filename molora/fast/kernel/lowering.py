@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from molora.fast.kernel.building import add_product, arrays_of, everywhere, place_of, read_at, variables
 from molora.fast.kernel.instructions import Kind, index
-from molora.fast.kernel.keeping import REORDERS, inner, shared
+from molora.fast.kernel.keeping import REORDERS, inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, lanes_type
 from molora.fast.kernel.levels import LEVELS_BLOCK
 from molora.fast.kernel.numbers import wide
 from molora.fast.kernel.pairs import both_onto
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.several import TOGETHER
 
 _ROWS = 4
@@ -184,11 +185,15 @@ def _pack_row(row: Narrow, shorts: NDArray[np.int16], floats: Floats, lane: int,
             shorts[g, 2 * (pair // beside * LANES + lane + pair % beside) + at % 2] = np.int16(number)
 
 
-@shared
+@inner
+def _pack_some(part: int, parts: int, a: Narrow, words: NDArray[np.int32], beside: int) -> None:
+    shorts, floats, ranks = words.view(np.int16), words.view(np.float32), LANES // beside
+    for m in range(len(a) * part // parts, len(a) * (part + 1) // parts):
+        for r in range(a.shape[1]):
+            _pack_row(a[m, r], shorts[m, r // ranks], floats[m, r // ranks], r % ranks * beside, beside)
+
+
+@kept
 def packed_ranks(a: Narrow, words: NDArray[np.int32], beside: int, parts: int) -> None:
     """A's [M, R, I] to words [M, Q, G, any], of which those for no rank stay. Each part of the work packs some."""
-    shorts, floats, ranks = words.view(np.int16), words.view(np.float32), LANES // beside
-    for part in prange(parts):
-        for m in range(len(a) * part // parts, len(a) * (part + 1) // parts):
-            for r in range(a.shape[1]):
-                _pack_row(a[m, r], shorts[m, r // ranks], floats[m, r // ranks], r % ranks * beside, beside)
+    share(_pack_some, parts, a, words, beside)

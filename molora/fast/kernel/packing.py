@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from molora.fast.kernel.instructions import Kind, in_all
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, greatest, larger, load, pointer_to, spread
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS
 from molora.fast.kernel.numbers import float_of, half
+from molora.fast.kernel.parallel import share
 
 _PLACES = 8
 """Levels in a word"""
@@ -87,17 +88,21 @@ def _pack_row(row: Floats, words: NDArray[np.int32], place: int) -> tuple[np.int
     return worst, total
 
 
-@shared
+@inner
+def _pack_some(part: int, parts: int, weight: Floats, words: NDArray[np.int32], found: Floats) -> None:
+    count, farthest = words.shape[0], np.int32(0)
+    for o in range(count * part // parts * LANES, count * (part + 1) // parts * LANES):
+        worst, total = _pack_row(weight[o], words[o // LANES], o % LANES)
+        farthest = max(farthest, worst)
+        found[part, 1] += total
+    found[part, 0] = float_of(farthest)
+
+
+@kept
 def packed(weight: Floats, words: NDArray[np.int32], found: Floats, parts: int) -> None:
     """A weight [O, I] to words [O / W, G, `WORDS`, W], as `levels.multiplied` takes them.
 
     found [parts, 2] takes how far off its grid a weight lies at most and the sum of all scales; each part of the work
     packs some rows.
     """
-    for part in prange(parts):
-        count, farthest = words.shape[0], np.int32(0)
-        for o in range(count * part // parts * LANES, count * (part + 1) // parts * LANES):
-            worst, total = _pack_row(weight[o], words[o // LANES], o % LANES)
-            farthest = max(farthest, worst)
-            found[part, 1] += total
-        found[part, 0] = float_of(farthest)
+    share(_pack_some, parts, weight, words, found)

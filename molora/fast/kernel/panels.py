@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from molora.fast.kernel.instructions import Kind, in_all
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, store
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, halves_of, quantize_less
 from molora.fast.kernel.lowering import laid, lowered, ranks_in
 from molora.fast.kernel.pairs import PAIRED, load_pairs, store_pairs, words_type
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.prompt import by_expert, go_into, route, weighted
 from molora.fast.kernel.ranks import room
 from molora.fast.kernel.several import (
@@ -223,7 +224,46 @@ def _share(
         before += together * panels
 
 
-@shared
+@inner
+def _adapt_some(
+    part: int,
+    parts: int,
+    turn: int,
+    apart: bool,
+    x: Floats,
+    norm: Norm,
+    own: Floats,
+    ends: NDArray[np.int64],
+    linears: Linears,
+    up: Narrow,
+    adds: bool,
+    masks: Floats,
+    rows: Floats,
+    read: tuple[NDArray[np.int16], Floats, Floats],
+    low: tuple[Floats, NDArray[np.int64], NDArray[np.int64]],
+    gates: bool,
+    onto: bool,
+    y: Floats,
+) -> None:
+    """A thread's tokens down at its first turn, and what comes of them up: at once where it keeps to its own, which
+    are then `apart`, or else at the second, when all are down. `own`: room for what a norm makes of x."""
+    (words, first, bias, adapter), (whole, steps, sums) = linears, read
+    for chunk in range(len(ends) - 1 if turn == 0 else 0):
+        if holder(chunk, parts) != part:
+            continue
+        span = begin, end = ends[chunk], ends[chunk + 1]
+        for n in range(begin, end):
+            if len(own):
+                norm_row(x[n], *norm, own[n])
+            quantize_less(own[n] if len(own) else x[n], whole[n], steps[n], sums[n])
+        if adds:
+            _lower(own if len(own) else x, (whole, steps), span, adapter, masks, rows, low, chunk)
+    if apart or turn == 1:
+        routed = len(adapter[0]) > 0
+        _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
+
+
+@kept
 def all_adapted(
     x: Floats,
     norm: Norm,
@@ -243,7 +283,7 @@ def all_adapted(
     [N * O]. masks and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens,
     and makes their results, or where they are few some of all results.
     """
-    words, first, bias, adapter = linears
+    words, first, _, adapter = linears
     (router, _, a, down, up, _), tokens, sites = adapter, len(x), len(first) - 1
     blocks, routed, count, top_k, registers, wide = words.shape[1] // (WORDS * LANES), len(router) > 0, 1, 1, 0, 0
     adds = len(a) > 0 and (lora or routed)
@@ -261,20 +301,24 @@ def all_adapted(
     own = np.empty((tokens if len(norm[0]) else 0, x.shape[1]), np.float32)
     order = np.empty((sites, groups, TOGETHER), np.int64)  # tokens by expert, chunk after chunk, as h has them
     starts = np.zeros((len(ends) - 1, sites, count + 1), np.int64)  # where in each chunk an expert's begin
-    read, low = (whole, steps, sums), (h, order, starts)
-    for part in prange(parts):
-        for chunk in range(len(ends) - 1):
-            if holder(chunk, parts) != part:
-                continue
-            span = begin, end = ends[chunk], ends[chunk + 1]
-            for n in range(begin, end):
-                if len(own):
-                    norm_row(x[n], *norm, own[n])
-                quantize_less(own[n] if len(own) else x[n], whole[n], steps[n], sums[n])
-            if adds:
-                _lower(own if len(own) else x, (whole, steps), span, adapter, masks, rows, low, chunk)
-        if apart:
-            _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
-    if not apart:
-        for part in prange(parts):
-            _share((part, parts), apart, ends, words, first, bias, up, routed, read, low, gates, onto, y)
+    for turn in range(1 if apart else 2):
+        share(
+            _adapt_some,
+            parts,
+            turn,
+            apart,
+            x,
+            norm,
+            own,
+            ends,
+            linears,
+            up,
+            adds,
+            masks,
+            rows,
+            (whole, steps, sums),
+            (h, order, starts),
+            gates,
+            onto,
+            y,
+        )

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
-from molora.fast.kernel.keeping import sharing
+from molora.fast.kernel.keeping import kept
 from molora.fast.kernel.lanes import Floats
 from molora.fast.kernel.layers import Norm, routers_of, width_of
 from molora.fast.kernel.numbers import float_array
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.ranks import narrow_room
 from molora.fast.kernel.ranks import room as lines
+from molora.fast.kernel.table import row
 from molora.fast.kernel.tiled import all_tiled, first_of
 from molora.fast.kernel.tiled_causal import attended_in_tiles
 from molora.fast.kernel.token import adapted, gated, norm_row, turned
@@ -30,7 +31,7 @@ _FLOAT = 4
 """Bytes"""
 
 
-@sharing
+@kept
 def read_one(
     x: Floats,
     layers: Any,
@@ -46,15 +47,15 @@ def read_one(
 ) -> None:
     """One token x [I] through layers and a last norm, in place.
 
-    layers: as `layers.listed` gives them. turn: cosines and signed sines [D] of its position; `scale`: the attention's.
-    kept [L]: where each layer's keys and values are, [2, G, room, D]. `shape`: G, room, and how many tokens are there
-    already. lora: whether plain LoRA is on, in attention and in the MLP. masks [U, 4, E] and rows [U, E+2K] as in
-    `token.adapted`.
+    layers: a `table.Table` of `layers.Layer`. turn: cosines and signed sines [D] of its position; `scale`: that of
+    attention. kept [L]: where each layer's keys and values are, [2, G, room, D]. `shape`: G, room, and how many tokens
+    are there already. lora: whether plain LoRA is on, in attention and in the MLP. masks [U, 4, E] and rows
+    [U, E+2K] as in `token.adapted`.
     """
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     size, read = len(cos), np.empty_like(x)
-    for number in range(len(layers)):
-        norm, qkv, out, mlp_norm, gate_up, down = layers[number]
+    for number in range(len(kept)):
+        norm, qkv, out, mlp_norm, gate_up, down = row(layers, number)
         states, both = np.empty(width_of(qkv), np.float32), np.empty(width_of(gate_up), np.float32)
         heads, keys_at = len(states) // size - 2 * groups, kept[number]
         query, found = np.empty((heads, size), np.float32), np.empty((heads, size), np.float32)
@@ -73,7 +74,7 @@ def read_one(
     norm_row(x, *last, x)
 
 
-@sharing
+@kept
 def read_many(
     x: Floats,
     layers: Any,
@@ -91,8 +92,8 @@ def read_many(
     `causal.attended_by_many` takes it."""
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
-    for number in range(len(layers)):
-        norm, qkv, out, mlp_norm, gate_up, down = layers[number]
+    for number in range(len(kept)):
+        norm, qkv, out, mlp_norm, gate_up, down = row(layers, number)
         states, inner = np.empty(tokens * width_of(qkv), np.float32), np.empty(tokens * gate_up[1][1], np.float32)
         heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
         query, found = np.empty((heads, tokens, size), np.float32), np.empty((tokens, heads, size), np.float32)
@@ -108,7 +109,7 @@ def read_many(
         all_adapted(inner.reshape(tokens, -1), none, down, lora[1], masks[v:u], rows[:, v:u], no, y, yes, parts)
 
 
-@sharing
+@kept
 def read_tiled(
     x: Floats,
     layers: Any,
@@ -123,13 +124,13 @@ def read_tiled(
     hidden: Floats,
     parts: int,
 ) -> None:
-    """The same in bfloat16. `tiled`: of each layer the adapters of its linears once more, as `tiled.all_tiled` takes
-    them."""
+    """The same in bfloat16. `tiled`: a table, too, of each layer's adapters once more, of its linears as
+    `tiled.all_tiled` takes them."""
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
-    for number in range(len(layers)):
-        norm, qkv, out, mlp_norm, gate_up, down = layers[number]
-        qkv_tiled, out_tiled, gate_up_tiled, down_tiled = tiled[number]
+    for number in range(len(kept)):
+        norm, qkv, out, mlp_norm, gate_up, down = row(layers, number)
+        qkv_tiled, out_tiled, gate_up_tiled, down_tiled = row(tiled, number)
         states, inner = lines(tokens, width_of(qkv)), lines(tokens, gate_up[1][1])
         heads, keys_at = width_of(qkv) // size - 2 * groups, kept[number]
         query, found = narrow_room(heads * tokens, size).reshape(heads, tokens, size), lines(tokens, heads * size)
@@ -145,5 +146,5 @@ def read_tiled(
         own, flat, after = rows[:, u:v], inner.reshape(-1), first_of(down_tiled)
         all_tiled(x, mlp_norm, gate_up, gate_up_tiled, lora[1], masks[u:v], own, yes, flat, no, after, parts)
         u = v + routers_of(down)
-        own, after = rows[:, v:u], first_of(tiled[min(number + 1, len(tiled) - 1)][0])
+        own, after = rows[:, v:u], first_of(row(tiled, min(number + 1, len(kept) - 1))[0])
         all_tiled(inner, none, down, down_tiled, lora[1], masks[v:u], own, no, y, yes, after, parts)

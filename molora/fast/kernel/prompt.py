@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store
 from molora.fast.kernel.numbers import narrow_array, put, wide
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.ranks import (
     TILE,
@@ -120,7 +120,36 @@ def gate(y: Narrow, by: Narrow) -> None:
             store(y[n], o, silu(load(y[n], o)) * load(by[n], o))
 
 
-@shared
+@inner
+def _mix_some(
+    part: int,
+    parts: int,
+    x: Narrow,
+    y_at: NDArray[np.int64],
+    like: Narrow,
+    experts: tuple[Narrow, Floats, Narrow, Narrow, float],
+    masks: Floats,
+    rows: Floats,
+    gates: bool,
+) -> None:
+    router, bias, a, b, scaling = experts
+    (routers, count, rank, _), top_k, size = b.shape, (rows.shape[2] - b.shape[1]) // 2, (len(x), b.shape[3])
+    own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
+    read, picked = x[own], rows[own]
+    ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
+    found = np.empty((len(read) * top_k, rank), np.float32)
+    route(read, router, bias, masks, picked)
+    for p in range(routers):
+        slots, tokens, weights, first = by_expert(picked[:, p], count, top_k, scaling, 1)
+        go_into(read, a[p], tokens, first, found)
+        _by_slot(found, slots, weights, h[p])
+    for p in range(routers):
+        _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
+    if gates:
+        gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own])
+
+
+@kept
 def mixed(
     x: Narrow,
     y_at: NDArray[np.int64],
@@ -136,19 +165,4 @@ def mixed(
 
     experts, masks and rows, here [N, P, E+2K], as in `token.adapted`. Each part of the work sees some of the tokens.
     """
-    router, bias, a, b, scaling = experts
-    (routers, count, rank, _), top_k, size = b.shape, (rows.shape[2] - b.shape[1]) // 2, (len(x), b.shape[3])
-    for part in prange(parts):
-        own = slice(len(x) * part // parts, len(x) * (part + 1) // parts)
-        read, picked = x[own], rows[own]
-        ids, h = picked[:, :, count : count + top_k], h_room((routers, len(read) * top_k, rank), like, b)
-        found = np.empty((len(read) * top_k, rank), np.float32)
-        route(read, router, bias, masks, picked)
-        for p in range(routers):
-            slots, tokens, weights, first = by_expert(picked[:, p], count, top_k, scaling, 1)
-            go_into(read, a[p], tokens, first, found)
-            _by_slot(found, slots, weights, h[p])
-        for p in range(routers):
-            _add(narrow_array(y_at[p], size, like)[own], h[p].reshape(len(read), top_k * rank), ids[:, p], b[p])
-        if gates:
-            gate(narrow_array(y_at[0], size, like)[own], narrow_array(y_at[1], size, like)[own])
+    share(_mix_some, parts, x, y_at, like, experts, masks, rows, gates)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, where_same
 from molora.fast.kernel.layers import Adapter, Linears, Norm
 from molora.fast.kernel.levels import WORDS
 from molora.fast.kernel.numbers import address_of
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.picks import pick_many
 from molora.fast.kernel.prefetching import LINE, lines_of, prefetch_rows
 from molora.fast.kernel.prompt import route
@@ -28,6 +28,7 @@ from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
 from molora.fast.kernel.tiles import (
     GROUP,
+    NONE,
     NOTHING,
     PANEL_STEP,
     SIDE,
@@ -149,11 +150,11 @@ def _lower(
     for q in range(len(down)):
         columns = ranks - q * WIDTH if q * WIDTH < wide else linears * count
         apart = LANES if columns > LANES else 0
-        to, start = (found.reshape(-1), q * WIDTH, line, apart), (none, 0, 0, LANES)
+        to, start = (found.reshape(-1), q * WIDTH, line, apart), (none, NONE, NONE, NONE + LANES)
         tokens, left = (whole, begin * read_line, read_line), (rest, begin * read_line, read_line)
-        _through(tokens, end - begin, down[q], tokens, down[q], 0, start, to, NOTHING)
+        _through(tokens, end - begin, down[q], tokens, down[q], NONE, start, to, NOTHING)
         if q * WIDTH >= wide:  # routers read what rounding leaves, too
-            _through(left, end - begin, down[q], left, down[q], 0, to, to, NOTHING)
+            _through(left, end - begin, down[q], left, down[q], NONE, to, to, NOTHING)
     if not len(router):
         for n in range(begin, end):
             for r in range(0, wide, LANES):
@@ -247,7 +248,45 @@ def _share(
         before += together * panels
 
 
-@shared
+@inner
+def _tile_some(
+    part: int,
+    parts: int,
+    turn: int,
+    apart: bool,
+    x: Floats,
+    norm: Norm,
+    ends: Any,
+    linears: Linears,
+    tiles: tuple[Narrow, Narrow],
+    ranks: int,
+    read: tuple[Narrow, Narrow],
+    masks: Floats,
+    rows: Floats,
+    low: Narrow,
+    gates: bool,
+    y: Floats,
+    onto: bool,
+    after: Ahead,
+) -> None:
+    """A thread's tokens down at its first turn, and what comes of them up: at once where it keeps to its own, which
+    are then `apart`, or else at the second, when all are down."""
+    (words, first, bias, adapter), (down, banks) = linears, tiles
+    ready()
+    if turn == 0:
+        most = np.max(ends[1:] - ends[:-1])
+        found = room(most + 1, len(down) * WIDTH)
+        found[most] = 0
+        for chunk in range(len(ends) - 1):
+            if holder(chunk, parts) == part and ends[chunk] < ends[chunk + 1]:
+                _lower(x, norm, (ends[chunk], ends[chunk + 1]), read, adapter, down, masks, rows, low, found)
+    if apart or turn == 1:
+        base = words, first, bias
+        _share((part, parts), apart, ends, base, banks, ranks, read[0], low, gates, y, onto, after)
+    done()
+
+
+@kept
 def all_tiled(
     x: Floats,
     norm: Norm,
@@ -266,27 +305,30 @@ def all_tiled(
     [Q, I/2, 2*`WIDTH`]; and of each panel of a linear what all experts have for it by pairs of ranks, as many as the
     steps hold that a linear's ranks lie in, [panels, any, 2*`WIDTH`]. `after`: an address, and how many lines are read
     from there on by what comes next."""
-    words, first, bias, adapter = linears
-    (router, _, a, _, _, _), tokens, base = adapter, len(x), (words, first, bias)
-    down, banks = tiles
+    (words, _, _, adapter), tokens = linears, len(x)
+    router, _, a, _, _, _ = adapter
     ranks = a.shape[1] * a.shape[2] if lora or len(router) else 0
     line, wide = line_of(_width(words)), wide_of(a.shape[0] * ranks)
     ends, apart = chunks_by(GROUP, tokens, parts), tokens >= _APART
     read, rest, low = narrow_room(tokens, line), narrow_room(tokens, line), narrow_room(tokens, wide)
-    most = np.max(ends[1:] - ends[:-1])
-    for part in prange(parts):
-        ready()
-        found = room(most + 1, len(down) * WIDTH)
-        found[most] = 0
-        for chunk in range(len(ends) - 1):
-            if holder(chunk, parts) == part and ends[chunk] < ends[chunk + 1]:
-                span = ends[chunk], ends[chunk + 1]
-                _lower(x, norm, span, (read, rest), adapter, down, masks, rows, low, found)
-        if apart:
-            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto, after)
-        done()
-    if not apart:
-        for part in prange(parts):
-            ready()
-            _share((part, parts), apart, ends, base, banks, ranks, read, low, gates, y, onto, after)
-            done()
+    for turn in range(1 if apart else 2):
+        share(
+            _tile_some,
+            parts,
+            turn,
+            apart,
+            x,
+            norm,
+            ends,
+            linears,
+            tiles,
+            ranks,
+            (read, rest),
+            masks,
+            rows,
+            low,
+            gates,
+            y,
+            onto,
+            after,
+        )

@@ -9,18 +9,19 @@ Axes: see `causal`; J tiles of `WIDTH` keys, up to a multiple of `STEP` keys.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from molora.fast.kernel.causal import hide
-from molora.fast.kernel.keeping import inner, shared
+from molora.fast.kernel.keeping import inner, kept
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
 from molora.fast.kernel.numbers import address_of, float_array
+from molora.fast.kernel.parallel import share
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
 from molora.fast.kernel.several import TOGETHER, WIDTH
 from molora.fast.kernel.shares import chunks_by, holder
 from molora.fast.kernel.tiles import (
     GROUP,
+    NONE,
     NOTHING,
     PANEL_STEP,
     STEP,
@@ -103,7 +104,7 @@ def _weights(
     asked, (to, to_line, apart) = lines_at((query, first * size, size)), halves_at((scores, 0, line, LANES))
     side, steps = address_of(sides, 0), size // STEP
     for at in range(0, read, WIDTH):
-        multiply(asked, side, steps, asked, side, 0, start, (to + _FLOAT * at, to_line, apart), some, NOTHING)
+        multiply(asked, side, steps, asked, side, NONE, start, (to + _FLOAT * at, to_line, apart), some, NOTHING)
         side += steps * PANEL_STEP
     if len(hidden):
         hide(hidden, first, last, past, scores)
@@ -134,14 +135,45 @@ def _look(
         for number in range(size // WIDTH):
             to = halves_at((y, (n * heads + head) * size + number * WIDTH, heads * size, LANES))
             values = address_of(laid, number * line * WIDTH)
-            multiply(low, values, read // STEP, low, values, 0, start, to, some, NOTHING)
+            multiply(low, values, read // STEP, low, values, NONE, start, to, some, NOTHING)
         for m in range(some):
             at, part = ((n + m) * heads + head) * size, spread(np.float32(1 / totals[m]))
             for d in range(at, at + size, LANES):
                 store(flat, d, load(flat, d) * part)
 
 
-@shared
+@inner
+def _lay_some(part: int, parts: int, keys: Floats, values: Floats, length: int, sides: Narrow, laid: Narrow) -> None:
+    """Keys and values [G, room, D]: sides [G, J, D/2, 2*`WIDTH`] and panels [G, D/`WIDTH`, T/2 or more, 2*`WIDTH`]."""
+    (groups, tiles, _, _), steps, size = sides.shape, -(-length // STEP), keys.shape[2]
+    mean, rows = np.empty(size, np.float32), narrow_room(WIDTH, size)
+    for group in range(groups):
+        own = keys[group, :length]
+        _mean(own, mean)
+        for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
+            _side(own, tile * WIDTH, mean, rows, sides[group, tile])
+        for step in range(steps * part // parts, steps * (part + 1) // parts):
+            _lay(values[group, :length], step * STEP, laid[group])
+
+
+@inner
+def _attend_some(
+    part: int, parts: int, query: Narrow, sides: Narrow, laid: Narrow, length: int, hidden: Floats, y: Floats
+) -> None:
+    ends, line, heads = chunks_by(GROUP, query.shape[1], parts), 2 * laid.shape[2], len(query)
+    each = heads // len(sides)
+    ready()
+    scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
+    weights, zeros = narrow_room(_ROWS, line_of(line)), np.zeros(WIDTH, np.float32)
+    for job in range(heads * (len(ends) - 1)):
+        head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
+        if holder(chunk, parts) == part:
+            span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights, zeros)
+            _look(query[head], sides[head // each], laid[head // each], span, length, hidden, rooms, y, head)
+    done()
+
+
+@kept
 def attended_in_tiles(
     query: Narrow,
     keys_at: int,
@@ -152,29 +184,11 @@ def attended_in_tiles(
     parts: int,
 ) -> None:
     """As `causal.attended_by_many`, queries in bfloat16."""
-    (heads, count, size), (groups, space, length), each = query.shape, shape, query.shape[0] // shape[0]
+    (groups, space, length), size = shape, query.shape[2]
     keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
-    steps, ends = -(-length // STEP), chunks_by(GROUP, count, parts)
-    line, tiles = steps * STEP, steps * STEP // WIDTH
+    line, columns = -(-length // STEP) * STEP, size // WIDTH
+    tiles = line // WIDTH
     sides = narrow_room(groups * tiles * size // 2, 2 * WIDTH).reshape(groups, tiles, size // 2, 2 * WIDTH)
-    columns = size // WIDTH
     laid = narrow_room(groups * columns * line // 2, 2 * WIDTH).reshape(groups, columns, line // 2, 2 * WIDTH)
-    for part in prange(parts):
-        mean, rows = np.empty(size, np.float32), narrow_room(WIDTH, size)
-        for group in range(groups):
-            own = keys[group, :length]
-            _mean(own, mean)
-            for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
-                _side(own, tile * WIDTH, mean, rows, sides[group, tile])
-            for step in range(steps * part // parts, steps * (part + 1) // parts):
-                _lay(values[group, :length], step * STEP, laid[group])
-    for part in prange(parts):
-        ready()
-        scores, totals = room(_ROWS, line), np.empty(_ROWS, np.float32)
-        weights, zeros = narrow_room(_ROWS, line_of(line)), np.zeros(WIDTH, np.float32)
-        for job in range(heads * (len(ends) - 1)):
-            head, chunk = job // (len(ends) - 1), job % (len(ends) - 1)
-            if holder(chunk, parts) == part:
-                span, rooms = (ends[chunk], ends[chunk + 1]), (scores, totals, weights, zeros)
-                _look(query[head], sides[head // each], laid[head // each], span, length, hidden, rooms, y, head)
-        done()
+    share(_lay_some, parts, keys, values, length, sides, laid)
+    share(_attend_some, parts, query, sides, laid, length, hidden, y)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -34,7 +35,9 @@ Ahead = tuple[int, int]
 """What is read next: an address, and how many lines of the cache from there on each step asks for. All at once would
 keep it from what it reads itself."""
 
-NOTHING = 0, 0
+NONE = np.int64(0)
+"""How many, of a type with those that are counted: for a 0 as written all that takes it would be compiled once more"""
+NOTHING = NONE, NONE
 """Ahead"""
 
 SIDE = 16
