@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from molora.errors import MoloraError
+from molora.openmp import keep_awake
 from molora.trace import RoutingTrace
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _NEEDS_TORCH = {
     "RoutingEdit": "molora.edits",
     "Step": "molora.engine",
 }
+
+keep_awake()
 
 
 def __getattr__(name: str) -> Any:

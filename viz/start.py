@@ -1,4 +1,4 @@
-"""`python -m viz.start`: seconds from the program's start to its page, its model, and the first token of an answer.
+"""`python -m viz.start`: how long the program takes from its start to its page, its model, and the tokens of an answer.
 
 Each start is measured as a user would: the program is a process of its own, and is asked through its public endpoint.
 """
@@ -20,6 +20,8 @@ from gradio_client import Client
 from molora.bench.fresh import QUESTION
 
 _ROOT = Path(__file__).parents[1]
+_TOKENS = 96
+"""Of an answer, at most"""
 
 
 def main() -> None:
@@ -27,14 +29,16 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3, help="how often (default: %(default)s)")
     parser.add_argument("--model", default="demo", help="as app.py takes it (default: %(default)s)")
     args = parser.parse_args()
-    print("| start | page | model loaded | first token of a question |\n| ---: | ---: | ---: | ---: |")
+    print("| start | page | model loaded | first token of a question | each further one of a third |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
     for number in range(1, args.starts + 1):
-        page, loaded, first = start(args.model)
-        print(f"| {number} | {page:.1f} s | {loaded:.1f} s | {first:.2f} s |", flush=True)
+        page, loaded, first, further = start(args.model)
+        print(f"| {number} | {page:.1f} s | {loaded:.1f} s | {first:.2f} s | {1000 * further:.1f} ms |", flush=True)
 
 
-def start(model: str) -> tuple[float, float, float]:
-    """Seconds to the page and to the model, from the start on, and from a question to its answer's first token."""
+def start(model: str) -> tuple[float, float, float, float]:
+    """Seconds to the page and to the model, from the start on; from a question to its answer's first token; and for
+    each further token when it is asked for the third time."""
     begun = time.perf_counter()
     with _running(model) as (url, program):
         while not _served(url):
@@ -47,8 +51,16 @@ def start(model: str) -> tuple[float, float, float]:
         loaded = time.perf_counter() - begun
         client = Client(url, verbose=False)
         asked = time.perf_counter()
-        next(answer for answer in client.submit(QUESTION, max_new_tokens=8, api_name="/ask") if answer["answer"])
-        return page, loaded, time.perf_counter() - asked
+        (first, _), *_ = _read(client)
+        _read(client)  # by then all is done that the first one did not wait for
+        (begun, few), *_, (ended, all_) = _read(client)
+        return page, loaded, first - asked, (ended - begun) / (all_ - few)
+
+
+def _read(client: Client) -> list[tuple[float, int]]:
+    """Of an answer: when there was how much of it, in tokens."""
+    answers = client.submit(QUESTION, max_new_tokens=_TOKENS, api_name="/ask")
+    return [(time.perf_counter(), len(answer["tokens"])) for answer in answers if answer["answer"]]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import torch
 from molora.bench.measuring import CONTEXT, TURN, Turn
 from molora.demo import SMOLLM2
 from molora.errors import MoloraError
+from molora.openmp import wait_as_usual
 from molora.wheels import cache_dir
 
 LLAMACPP = "llamacpp"
@@ -86,6 +87,7 @@ class LlamaCpp:
 
 def serve(asked: Connection, gguf: str, options: dict[str, Any]) -> None:
     """Reads tokens for as long as it is asked to."""
+    wait_as_usual()
     from llama_cpp import Llama
 
     llama: Any = Llama(gguf, **options)
