@@ -53,7 +53,10 @@ def start(model: str) -> tuple[float, float, float, float]:
         asked = time.perf_counter()
         (first, _), *_ = _read(client)
         _read(client)  # by then all is done that the first one did not wait for
-        (begun, few), *_, (ended, all_) = _read(client)
+        read = _read(client)
+        (begun, few), (ended, all_) = read[0], read[-1]
+        if all_ == few:
+            sys.exit("viz.start: the answer has one token, which leaves none to time.")
         return page, loaded, first - asked, (ended - begun) / (all_ - few)
 
 
