@@ -97,7 +97,7 @@ class Engine:
     def warm_up(self) -> None:
         """Does once what the first answer would wait for, such as packing weights: a few tokens are read and dropped.
 
-        Answers may be asked for meanwhile. Compiling, up to a minute on the first start ever, holds none of them up.
+        Answers may be asked for meanwhile. Compiling, half a minute on the first start ever, holds none of them up.
         """
         if step := fast.lean_step(self.model):
             step.warm_up()

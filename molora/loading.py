@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from molora import fast
 from molora.base import Quantize, config_of, load_base, packed_as, resolve_device, resolve_quantize, skeleton
 from molora.checkpoint import Checkpoint, check_fit, fill, read_checkpoint
 from molora.checkpoint_files import FILES, OWN_BASE, base_of
 from molora.demo import DEMO, DEMO_ADAPTER
 from molora.errors import MoloraError
+from molora.fast import set_up  # with it come the models' classes, ahead of the first load
 from molora.hub import BASE_FILES, folder_of
 from molora.info import engine_info, float_dtype
 from molora.routers import grid_of
@@ -113,7 +113,7 @@ def load(model: str = DEMO, base: str | None = None, quantize: Quantize = "auto"
     )
     engine = Engine(network, tokenizer, info)
     if info.decodes_in_4bit:
-        fast.set_up(network)
+        set_up(network)
     if gc.isenabled():
         gc.collect()  # to look through all that imports made takes long: better here than in the first answer
     return engine

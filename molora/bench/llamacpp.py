@@ -9,21 +9,18 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from molora.bench.llama_process import serve
 from molora.bench.measuring import CONTEXT, TURN, Turn
 from molora.demo import SMOLLM2
 from molora.errors import MoloraError
-from molora.openmp import wait_as_usual
 from molora.wheels import cache_dir
 
 LLAMACPP = "llamacpp"
@@ -34,8 +31,6 @@ _REBUILD = (
     "(CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON'): "
     "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 )
-_REST = 0.02
-"""Seconds after which threads that have just worked no longer look for more, and leave the CPU to the other process"""
 
 
 class LlamaCpp:
@@ -83,29 +78,6 @@ class LlamaCpp:
             self._process.join()
             raise MoloraError(f"llama.cpp's process {_end(self._process.exitcode)}; {_REBUILD}") from error
         return seconds
-
-
-def serve(asked: Connection, gguf: str, options: dict[str, Any]) -> None:
-    """Reads tokens for as long as it is asked to."""
-    wait_as_usual()
-    from llama_cpp import Llama
-
-    llama: Any = Llama(gguf, **options)
-    while True:
-        try:
-            passes, anew = asked.recv()
-        except EOFError:
-            break
-        time.sleep(_REST)
-        if anew:
-            llama.reset()
-        started = time.perf_counter()
-        for ids in passes:
-            llama.eval(ids)
-        seconds = time.perf_counter() - started
-        time.sleep(_REST)
-        asked.send(seconds)
-    llama.close()
 
 
 def _end(code: int | None) -> str:

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 from molora.fast.adapter import Picked, numbers
 from molora.fast.cache import Among, GrowingLayer, growing_cache
 from molora.fast.kernel import BLOCK, TILES, Table, all_turned, attended, best, read_many, read_one, read_tiled
+from molora.fast.kernel.helper import helper
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import WIDTH
 from molora.fast.kernel.tiles import STEP
@@ -68,6 +69,9 @@ class CompiledStep(Step):
         self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
         super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
         self._turns: dict[int, tuple[NDArray[np.float32], ...]] = {}
+        many = "attended_in_tiles" if self._in_tiles else "attended_by_many" if self._reads_many else "mixed"
+        names = many, "all_normed", "multiplied", "scored", "best", "read_one"
+        self._helper = None if size % 16 else helper(names, _narrow(self.layers[0]))
 
     def warm_up(self) -> None:
         """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
@@ -78,11 +82,11 @@ class CompiledStep(Step):
             ahead = copy(self)
             ahead._warming = False
             with torch.inference_mode():
-                for count in (1, TOKENS // 4, 2 * TOKENS):  # arrays of one row are of a type of their own
+                for count in (TOKENS // 4, 2 * TOKENS):
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
                     logits, _ = ahead.many(tokens, cache, Plan())
                     ahead.likeliest(logits)
-                    ahead(tokens[:1], cache, Plan())
+                ahead(tokens[:1], cache, Plan())  # last, for the helper compiles it
         finally:
             self._warming = False
 
@@ -101,6 +105,18 @@ class CompiledStep(Step):
         found, logits = torch.empty(2, 1, CANDIDATES), logits.contiguous()
         best(logits.data_ptr(), size, found.numpy()[:, 0])
         return found
+
+    @cached_property
+    def _reads_many(self) -> bool:
+        """Whether many tokens go through all layers in one call, too."""
+        return self._in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
+
+    @cached_property
+    def _read_one(self) -> Any:
+        """The function, once the helper has compiled it."""
+        if self._helper:
+            self._helper.wait()
+        return read_one
 
     @property
     def _ready(self) -> _Layers | None:
@@ -127,7 +143,7 @@ class CompiledStep(Step):
         x, picks = self._embedding[token], self._seen(1)  # [1, I]
         turn = self._turn_at(cache.get_seq_length())
         arrays, *given = self._through(layers, turn, cache, 1, plan)
-        read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
+        self._read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
         return self._head.multiply(x), picks.of_one()
 
     def many(
@@ -138,9 +154,8 @@ class CompiledStep(Step):
         kept: int | Tensor = 1,
         among: Among | None = None,
     ) -> tuple[Tensor, list[Picked]]:
-        ours = self._in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
         in_line = among is None or among.places is None
-        if not ours or not in_line or (layers := self._ready) is None:
+        if not self._reads_many or not in_line or (layers := self._ready) is None:
             return super().many(tokens, cache, plan, kept, among)
         x, past, count = self._embedding[tokens], cache.get_seq_length(), len(tokens)  # [N, I]
         positions = torch.arange(past, past + count) if among is None else among.positions
@@ -217,6 +232,16 @@ def _layers(layers: Sequence[Layer], last: Any, made: Sequence[Any], *, in_tiles
     again = [tiled(one, linears.arrays[1]) for one, linears in zip(same, every, strict=True)] if in_tiles else []
     by_layer = Table([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
     return _Layers(Table(given), by_layer, norm_arrays(last), np.concatenate(routed), routers, parts, nbytes)
+
+
+def _narrow(layer: Layer) -> tuple[str, ...]:
+    """Of which type its adapters' routers, A's and B's are, as those of most models are in all layers."""
+    sites = layer.qkv, layer.out, layer.gate_up, layer.down
+    routed = [site.experts.arrays for site in sites if site.experts]
+    plain = [site.lora.arrays for site in sites if site.lora]
+    a, b = ([one[at + 2] for one in routed] + [one[at] for one in plain] for at in (0, 1))
+    every = [one[0] for one in routed], a, b
+    return tuple("float32" if any(one.dtype == np.float32 for one in each) else "uint16" for each in every)
 
 
 def _hidden(among: Among | None) -> NDArray[np.float32]:

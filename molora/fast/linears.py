@@ -97,8 +97,9 @@ class CompiledExperts(Experts):
     def _mix(self, x: Tensor, parts: Sequence[Tensor], masks: Masks | None, seen: Picks, *, gates: bool) -> None:
         places = np.array([part.data_ptr() for part in parts])
         edit = self._unedited if masks is None else masks_array(masks)
-        like, rows = numbers(parts[0]), seen.next(len(parts))
+        like, rows = numbers(parts[0]), _rows(seen, len(x), len(parts))
         mixed(numbers(x), places, like, self._arrays, edit, rows, gates, threads())
+        seen.next(len(parts))[:] = rows
 
     @cached_property
     def _arrays(self) -> Any:
@@ -153,7 +154,16 @@ class CompiledSite(Site):
 
     def _read(self, linears: Linears, x: Tensor, masks: Masks | None, lora: bool, seen: Picks, **how: Any) -> Tensor:
         edit = None if masks is None else masks_array(masks)
-        return linears.many(x.float().contiguous(), lora, edit, seen.next(linears.routers), **how)
+        rows = _rows(seen, len(x), linears.routers)
+        y = linears.many(x.float().contiguous(), lora, edit, rows, **how)
+        seen.next(linears.routers)[:] = rows
+        return y
+
+
+def _rows(seen: Picks, tokens: int, routers: int) -> NDArray[np.float32]:
+    """What routers decide [N, P, E+2K], by itself: a part of what all decide is of one type for numba or of another,
+    by how many there are, and for each all is compiled."""
+    return np.empty((tokens, routers, seen.rows.shape[2]), np.float32)
 
 
 def _adapter(site: Site) -> Any:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -37,6 +39,13 @@ class Llama:
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     (tmp_path / "llama_cpp.py").write_text(_STANDING_IN.format(most=request.param))
     monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_its_process_imports_no_more_than_it_needs() -> None:
+    program = "import sys, molora.bench.llama_process; print('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("stand_in", [1000], indirect=True)

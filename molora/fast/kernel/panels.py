@@ -91,6 +91,16 @@ def _widen(bank: Floats, up: Narrow, panel: int) -> None:
 
 
 @inner
+def _copy(picked: Floats, rows: Floats, begin: int) -> None:
+    """What is picked [M, P, E+2K] to rows [N, P, E+2K] from one on. A slice that takes a slice would be compiled with
+    all that is said where they do not fit."""
+    for n in range(picked.shape[0]):
+        for p in range(picked.shape[1]):
+            for at in range(picked.shape[2]):
+                rows[begin + n, p, at] = picked[n, p, at]
+
+
+@inner
 def _lower(
     x: Floats,
     read: tuple[NDArray[np.int16], Floats],
@@ -104,7 +114,7 @@ def _lower(
     """A chunk of the tokens x [N, I], which are `read` as whole numbers, through routers and down through experts, or
     down through plain LoRA, which is an expert that all of them pick. rows and `low` as `all_adapted` has them: an
     expert's tokens by groups, the last one several times where no other follows."""
-    (router, bias, a, down, _, scaling), (begin, end), (h, order, starts), own = adapter, span, low, x[slice(*span)]
+    (router, bias, a, down, _, scaling), (begin, _), (h, order, starts), own = adapter, span, low, x[slice(*span)]
     (linears, count, rank, _), (_, registers, _, _, _), routed, top_k = a.shape, h.shape, len(router) > 0, 1
     tokens = np.minimum(np.arange(-(-len(own) // TOGETHER) * TOGETHER), len(own) - 1)
     gates, first = np.ones(len(tokens), np.float32), np.array([0, len(tokens)])
@@ -112,12 +122,14 @@ def _lower(
     if routed:
         top_k = (rows.shape[2] - count) // 2
         route(own, router, bias, masks, picked)
-        rows[begin:end] = picked
+        _copy(picked, rows, begin)
     before = begin * top_k // TOGETHER + chunk * count
     for p in range(linears):
         if routed:
             _, tokens, gates, first = by_expert(picked[:, p], count, top_k, scaling, TOGETHER)
-        order[p].reshape(-1)[before * TOGETHER :][: len(tokens)] = begin + tokens
+        in_line = order[p].reshape(-1)
+        for m in range(len(tokens)):
+            in_line[before * TOGETHER + m] = begin + tokens[m]
         starts[chunk, p] = before + first // TOGETHER
         if len(down) == 0:
             found = np.empty((len(tokens), rank), np.float32)
