@@ -5,6 +5,7 @@ Axes: see `kernel`; L layers, V vocabulary.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, partial
@@ -69,9 +70,7 @@ class CompiledStep(Step):
         self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
         super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
         self._turns: dict[int, tuple[NDArray[np.float32], ...]] = {}
-        many = "attended_in_tiles" if self._in_tiles else "attended_by_many" if self._reads_many else "mixed"
-        names = many, "all_normed", "multiplied", "scored", "best", "read_one"
-        self._helper = None if size % 16 else helper(names, _narrow(self.layers[0]))
+        self._helpers = [] if size % 16 else self._started()
 
     def warm_up(self) -> None:
         """Packs weights, then compiles all that passes need, or reads it from disk. Passes that others make meanwhile
@@ -86,7 +85,7 @@ class CompiledStep(Step):
                     cache, tokens = growing_cache(len(self.layers)), torch.zeros(count, dtype=torch.int64)
                     logits, _ = ahead.many(tokens, cache, Plan())
                     ahead.likeliest(logits)
-                ahead(tokens[:1], cache, Plan())  # last, for the helper compiles it
+                ahead(tokens[:1], cache, Plan())
         finally:
             self._warming = False
 
@@ -96,7 +95,22 @@ class CompiledStep(Step):
         made = [[site.compiled if isinstance(site, CompiledSite) else None for site in each] for each in sites]
         if self._size % 16 or any(linears is None for each in made for linears in each):
             return None
-        return _layers(self.layers, self._norm, made, in_tiles=self._in_tiles)
+        layers = _layers(self.layers, self._norm, made, in_tiles=self._in_tiles)
+        for process in self._helpers:
+            process.wait()
+        return layers
+
+    def _started(self) -> list[subprocess.Popen[bytes]]:
+        """Helpers for what passes need that is not on disk: two, with about as much to do each."""
+        if self._in_tiles:
+            many, other = ["read_tiled"], "attended_in_tiles"
+        elif self._reads_many:
+            many, other = ["read_many"], "attended_by_many"
+        else:
+            many, other = ["all_adapted", "all_turned"], "mixed"
+        halves = (*many, "multiplied", "scored"), (other, "all_normed", "best", "read_one")
+        narrow = _narrow(self.layers[0])
+        return [process for names in halves if (process := helper(names, narrow))]
 
     def likeliest(self, logits: Tensor) -> Tensor:
         rows, size = logits.shape
@@ -110,13 +124,6 @@ class CompiledStep(Step):
     def _reads_many(self) -> bool:
         """Whether many tokens go through all layers in one call, too."""
         return self._in_tiles or (self._dtype == torch.float32 and not self._size % (2 * LANES))
-
-    @cached_property
-    def _read_one(self) -> Any:
-        """The function, once the helper has compiled it."""
-        if self._helper:
-            self._helper.wait()
-        return read_one
 
     @property
     def _ready(self) -> _Layers | None:
@@ -143,7 +150,7 @@ class CompiledStep(Step):
         x, picks = self._embedding[token], self._seen(1)  # [1, I]
         turn = self._turn_at(cache.get_seq_length())
         arrays, *given = self._through(layers, turn, cache, 1, plan)
-        self._read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
+        read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
         return self._head.multiply(x), picks.of_one()
 
     def many(

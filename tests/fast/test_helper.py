@@ -22,27 +22,29 @@ ROOT = Path(__file__).parents[2]
 EVERYWHERE = "all_normed", "best", "multiplied", "read_one", "scored"
 
 _FIRST_START = """
-import sys
 import molora
-from molora.fast import lean_step
+from molora.fast import kernel, lean_step
 engine = molora.load("demo")
 step = lean_step(engine.model)
 step.warm_up()
-read = step._read_one
-print(step._helper.returncode, sum(read.stats.cache_hits.values()), sum(read.stats.cache_misses.values()))
+print(*(process.returncode for process in step._helpers))
+functions = (getattr(kernel, name) for name in kernel.__all__)
+print(*(one.py_func.__name__ for one in functions if hasattr(one, "stats") and one.stats.cache_misses))
 """
 
 
-def test_a_first_start_finds_what_the_helper_compiled_and_nothing_is_compiled_in_two_kinds(
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one core has no use for helpers")
+def test_a_first_start_finds_what_helpers_compiled_and_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", _FIRST_START], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["0", "1", "0"], done.stderr
+    ended, compiled = done.stdout.splitlines() or pytest.fail(done.stderr)
+    assert ended == "0 0"
+    assert set(compiled.split()) == {"packed", "packed_ranks"}, "which loading and packing need while helpers work"
     kept = Counter(path.name.split("-")[0] for path in tmp_path.rglob("*.nbc"))
-    twice = {name for name, count in kept.items() if count > 1}
-    assert all(".mixed_" in name for name in twice), "but for what reads float32 or bfloat16 by turns"
     assert any(".read_one_" in name for name in kept)
+    assert {count for name, count in kept.items() if ".mixed_" not in name} == {1}, "in one kind each"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +54,7 @@ def test_what_the_helper_compiles_is_what_passes_need(kind: str) -> None:
     step.warm_up()
     kinds = kinds_of(_narrow(step.layers[0]))
     for name in ("read_one", "all_normed"):  # of the others none hangs on the model
-        assert kinds[name] in getattr(kernel, name).signatures, name
+        assert set(kinds[name]) <= set(getattr(kernel, name).signatures), name
 
 
 @pytest.mark.parametrize("coarse", [(), ("router",), ("lora_A", "lora_B"), ("router", "lora_A", "lora_B")])
