@@ -103,12 +103,14 @@ class CompiledStep(Step):
     def _started(self) -> list[subprocess.Popen[bytes]]:
         """Helpers for what passes need that is not on disk: two, with about as much to do each."""
         if self._in_tiles:
-            many, other = ["read_tiled"], "attended_in_tiles"
+            many, other = ["read_tiled"], ["attended_in_tiles"]
         elif self._reads_many:
-            many, other = ["read_many"], "attended_by_many"
+            many, other = ["read_many"], ["attended_by_many"]
+        elif self._dtype == torch.float32:
+            many, other = ["all_adapted"], []
         else:
-            many, other = ["all_adapted", "all_turned"], "mixed"
-        halves = (*many, "multiplied", "scored"), (other, "all_normed", "best", "read_one")
+            many, other = ["all_adapted", "all_turned"], ["mixed"]
+        halves = (*many, "multiplied", "scored"), (*other, "all_normed", "best", "read_one")
         narrow = _narrow(self.layers[0])
         return [process for names in halves if (process := helper(names, narrow))]
 
