@@ -52,8 +52,8 @@ QUICK = {
     "decode": Effort(3, 8, 40),
     "prefill512": Effort(3, 3, 9),
 }
-"""Under 50 seconds for the demo on a CPU, once what it needs is compiled, which takes about as long. A token has rounds
-enough that a turn in which something else ran does not decide its ratios."""
+"""Under 50 seconds for the demo on a CPU, once what it needs is compiled, which takes two thirds as long. A token has
+rounds enough that a turn in which something else ran does not decide its ratios."""
 
 
 class Subject(NamedTuple):
