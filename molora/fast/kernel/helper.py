@@ -30,20 +30,21 @@ from molora.fast.kernel.token import all_normed
 from molora.fast.kernel.turning import all_turned
 
 _ROOT = Path(__file__).parents[3]
-_FUNCTIONS = {
-    "all_adapted": all_adapted,
-    "all_normed": all_normed,
-    "all_turned": all_turned,
-    "attended_by_many": attended_by_many,
-    "attended_in_tiles": attended_in_tiles,
-    "best": best,
-    "mixed": mixed,
-    "multiplied": multiplied,
-    "read_many": read_many,
-    "read_one": read_one,
-    "read_tiled": read_tiled,
-    "scored": scored,
-}
+_COMPILED = (
+    all_adapted,
+    all_normed,
+    all_turned,
+    attended_by_many,
+    attended_in_tiles,
+    best,
+    mixed,
+    multiplied,
+    read_many,
+    read_one,
+    read_tiled,
+    scored,
+)
+_FUNCTIONS = {function.py_func.__name__: function for function in _COMPILED}
 
 
 def kinds_of(narrow: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
