@@ -20,6 +20,7 @@ from molora.bench.measuring import tokens, wait
 from molora.bench.systems import MOLORA, System
 from molora.engine import Engine
 from molora.fast.cache import growing_cache
+from molora.fast.plan import Plan
 from molora.fast.store import step_of
 from molora.reading import PREFILL_CHUNK, Reading
 from molora.routers import grid_of
@@ -89,11 +90,13 @@ class _Attention:
 
     def __init__(self, model: Any, length: int) -> None:
         config, size = model.config, model.model.layers[0].self_attn.head_dim
-        states = torch.randn(1, config.num_key_value_heads, length, size)
+        states = torch.randn(1, config.num_key_value_heads, length - 1, size)
         self._query, self._step = torch.randn(config.num_attention_heads, size), step_of(model)
         self._cache = growing_cache(config.num_hidden_layers)
-        for layer in self._cache.layers:
-            layer.update(states, states)
+        with torch.inference_mode():
+            self._step.many(torch.zeros(1, dtype=torch.int64), self._cache, Plan())  # keeps them in its own dtype
+            for layer in self._cache.layers:
+                layer.add(states, states)
 
     @torch.inference_mode()
     def time(self) -> float:

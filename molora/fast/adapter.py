@@ -184,8 +184,9 @@ def strength(a: Tensor, b: Tensor) -> Tensor:
 
 
 def numbers(tensor: Tensor) -> NDArray[Any]:
-    """float32, or the bits of bfloat16, which numpy does not know."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """float32, or the bits of others as compiled code takes them, see `kernel`."""
+    bits = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}.get(tensor.dtype)
+    return (tensor.view(bits) if bits else tensor).numpy()
 
 
 def _narrow(weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ _ROWS = 128
 def attention(query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """One token's: queries [1, G, H/G, D], keys and values [1, G, T, D] -> [1, G, H/G, D]; mask [1, 1, 1, T] is added
     to the scores."""
+    keys, values = keys.to(query.dtype), values.to(query.dtype)
     return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
 
 
@@ -29,6 +30,8 @@ def attention_of_many(
     time. What all keys have in common, which moves no softmax, is taken out of them first: the scores become small, and
     lose less by rounding (SageAttention, arXiv 2410.02367).
     """
+    if keys.dtype == torch.float16 != dtype:
+        keys, values = keys.float(), values.float()
     if dtype != keys.dtype and query.device.type == "cpu" and seen is None:
         own = keys - keys.mean(1, keepdim=True)  # [G, T, D]
         return _by_rows(query.to(dtype).contiguous(), own.to(dtype), values.to(dtype))

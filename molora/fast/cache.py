@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer
 
 _ROOM = 256
 """Tokens of the first buffer; each next one has half as much room again, but so many more at least."""
+_LARGEST = torch.finfo(torch.float16).max
 
 
 class GrowingLayer(DynamicLayer):
@@ -50,16 +51,20 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Adds N tokens, [1, H, N, D] each; all keys and values so far, [1, H, T, D]."""
-        self._begin(key_states, value_states)
-        at = self.place(key_states.shape[2])
-        self.buffer[0, :, :, at : self.length] = key_states
-        self.buffer[1, :, :, at : self.length] = value_states
-        return self.keys, self.values
+        self.add(key_states, value_states)
+        return self.keys.to(key_states.dtype), self.values.to(value_states.dtype)
+
+    def add(self, keys: Tensor, values: Tensor) -> None:
+        """The same without a look at all of them."""
+        self._begin(keys, values)
+        at = self.place(keys.shape[2])
+        self.buffer[0, :, :, at : self.length] = _as(keys, self.buffer.dtype)
+        self.buffer[1, :, :, at : self.length] = _as(values, self.buffer.dtype)
 
     def push(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The same for one token's key and value together, [2, 1, H, 1, D]; the layer holds others already."""
         at = self.place()
-        self.buffer[:, :, :, at : self.length] = states
+        self.buffer[:, :, :, at : self.length] = _as(states, self.buffer.dtype)
         return self.keys, self.values
 
     def place(self, new: int = 1, spare: int = 0) -> int:
@@ -76,12 +81,15 @@ class GrowingLayer(DynamicLayer):
 
     def put(self, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Writes those of N tokens, [1, H, N, D] each, to their places, int64 [N], which are reserved."""
-        self.buffer[0].index_copy_(2, places, keys)
-        self.buffer[1].index_copy_(2, places, values)
+        self.buffer[0].index_copy_(2, places, _as(keys, self.buffer.dtype))
+        self.buffer[1].index_copy_(2, places, _as(values, self.buffer.dtype))
 
     def make_room(self, new: int, like: Tensor) -> int:
-        """The same in a layer that may hold none; `like`: some of the first ones' keys, [1, H, any, D]."""
+        """The same in a layer that may hold none; `like`: some keys, [1, H, any, D], in the dtype that the caller
+        reads and writes, which the buffer has from now on."""
         self._begin(like, like)
+        if self.buffer.dtype != like.dtype:
+            self.buffer = _as(self.buffer, like.dtype)
         return self.place(new)
 
     def _begin(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -89,6 +97,13 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             batch, heads, _, size = key_states.shape
             self.buffer = key_states.new_empty(2, batch, heads, 0, size)
+
+
+def _as(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is beyond float16 becomes its largest: infinity times a weight of 0 would reach those who do not see it."""
+    if dtype == torch.float16 != states.dtype:
+        states = states.clamp(-_LARGEST, _LARGEST)
+    return states.to(dtype)
 
 
 class Appended:

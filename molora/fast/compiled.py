@@ -69,6 +69,8 @@ class CompiledStep(Step):
         size = model.model.layers[0].self_attn.head_dim
         self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
         super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
+        kept = torch.float16 if prompt_dtype == torch.bfloat16 else torch.float32  # finer than a prompt's digits still
+        self._like = torch.empty(1, self._groups, 0, size, dtype=kept)  # what keys and values are kept as
         self._turns: dict[int, tuple[NDArray[np.float32], ...]] = {}
         self._helpers = [] if size % 16 else self._started()
 
@@ -111,7 +113,7 @@ class CompiledStep(Step):
         else:
             many, other = ["all_adapted", "all_turned"], ["mixed"]
         halves = (*many, "multiplied", "scored"), (*other, "all_normed", "best", "read_one")
-        narrow = _narrow(self.layers[0])
+        narrow = *_narrow(self.layers[0]), numbers(self._like).dtype.name
         return [process for names in halves if (process := helper(names, narrow))]
 
     def likeliest(self, logits: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ class CompiledStep(Step):
         x, picks = self._embedding[token], self._seen(1)  # [1, I]
         turn = self._turn_at(cache.get_seq_length())
         arrays, *given = self._through(layers, turn, cache, 1, plan)
-        read_one(x.numpy()[0], arrays, layers.last, *given, picks.rows[0], layers.parts)
+        read_one(x.numpy()[0], arrays, layers.last, numbers(self._like), *given, picks.rows[0], layers.parts)
         return self._head.multiply(x), picks.of_one()
 
     def many(
@@ -194,8 +196,7 @@ class CompiledStep(Step):
 
     def _through(self, layers: _Layers, turn: Any, cache: DynamicCache, count: int, plan: Plan) -> tuple[Any, ...]:
         """What takes so many new tokens through all layers."""
-        like = self._embedding.new_empty(1, self._groups, 0, self._size)
-        places = [kept.make_room(count, like) for kept in cache.layers]  # the same in all of them
+        places = [kept.make_room(count, self._like) for kept in cache.layers]  # the same in all of them
         kept = np.array([kept.buffer.data_ptr() for kept in cache.layers])
         shape = self._groups, cache.layers[0].buffer.shape[3], places[0]
         lora = plan.attention, plan.mlp
@@ -213,17 +214,18 @@ class CompiledStep(Step):
             return super()._turn_many(states, turn, kept, dtype, places)
         cos, sin = (one[:, 0].numpy() for one in turn)  # [N, D]
         query = states.new_empty(self._heads, len(states), self._size)
-        place = kept.make_room(len(states), turn[0].new_empty(1, self._groups, 0, self._size))
-        given = numbers(states), cos, sin, self._scale, numbers(query), kept.buffer[:, 0].numpy()
+        place = kept.make_room(len(states), self._like)
+        given = numbers(states), cos, sin, self._scale, numbers(query), numbers(kept.buffer[:, 0])
         all_turned(*given, place, threads() if len(states) >= TOKENS else 1)
         return query
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None or self._ready is None:
+        if mask is not None or self._ready is None or keys.dtype != self._like.dtype:
             return super().attend(query, keys, values, mask)
         (_, groups, total, size), found = keys.shape, torch.empty_like(query)
-        places = keys.data_ptr(), values.data_ptr(), (groups, keys.stride(1) // size, total)
-        attended(query.numpy(), self._scale, *places, found.numpy(), max(1, min(threads(), total // TOKENS)))
+        shape, parts = (groups, keys.stride(1) // size, total), max(1, min(threads(), total // TOKENS))
+        places = keys.data_ptr(), values.data_ptr(), shape, numbers(self._like)
+        attended(query.numpy(), self._scale, *places, found.numpy(), parts)
         return found.flatten()[None]
 
 

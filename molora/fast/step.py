@@ -189,7 +189,7 @@ class Step:
         turned = torch.addcmul(turned * turn[0], turned.roll(size // 2, -1), turn[1])  # [N, H+G, D]
         query, keys, values = (one.transpose(0, 1) for one in (*turned.split([heads, groups], dim=1), values))
         if places is None:
-            kept.update(keys[None], values[None])
+            kept.add(keys[None], values[None])
         else:
             kept.put(places, keys[None], values[None])
         return query * self._scale

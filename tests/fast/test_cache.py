@@ -31,6 +31,21 @@ def test_one_that_is_reset_begins_anew() -> None:
     assert torch.equal(cache.update(keys, keys, 0)[1], keys)
 
 
+def test_one_who_reads_float16_gets_it_and_others_what_they_gave() -> None:
+    cache, keys, values = growing_cache(1), states(9), states(9)
+    (layer,) = cache.layers
+    layer.add(keys[:, :, :5], 1e6 * values[:, :, :5])
+    assert layer.make_room(2, keys[:, :, :0].half()) == 5
+    assert layer.keys.dtype == torch.float16
+    assert torch.equal(layer.keys[:, :, :5], keys[:, :, :5].half())
+    assert torch.equal(layer.values[:, :, :5], (1e6 * values[:, :, :5]).clamp(-65504, 65504).half())
+    layer.put(torch.tensor([6, 5]), keys[:, :, [6, 5]], 1e6 * values[:, :, [6, 5]])
+    layer.push(torch.stack([keys[:, :, 7:8], 1e6 * values[:, :, 7:8]]))
+    found = cache.update(keys[:, :, 8:], 1e6 * values[:, :, 8:], 0)
+    assert torch.equal(found[0], keys.half().float())
+    assert torch.equal(found[1], (1e6 * values).clamp(-65504, 65504).half().float())
+
+
 def test_what_the_buffer_cannot_do_is_refused_and_nothing_is_lost() -> None:
     cache, keys = growing_cache(1), states(9)
     cache.update(keys, keys, 0)

@@ -52,7 +52,7 @@ def test_what_the_helper_compiles_is_what_passes_need(kind: str) -> None:
     model = packable_model(kind.split(" ", maxsplit=1)[0], **KINDS[kind])
     step = CompiledStep(model, True)
     step.warm_up()
-    kinds = kinds_of(_narrow(step.layers[0]))
+    kinds = kinds_of((*_narrow(step.layers[0]), "float32"))
     for name in ("read_one", "all_normed"):  # of the others none hangs on the model
         assert set(kinds[name]) <= set(getattr(kernel, name).signatures), name
 
@@ -95,12 +95,12 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def started(*names: str) -> Any:
-    return helper.__wrapped__(names, ("uint16", "float32", "uint16"))
+    return helper.__wrapped__(names, ("uint16", "float32", "uint16", "int16"))
 
 
 def test_it_is_started_where_something_is_missing(missing: set[str]) -> None:
     missing.intersection_update({"best"})
-    assert started("read_one", "best").command[-2:] == ["read_one,best", "uint16,float32,uint16"]
+    assert started("read_one", "best").command[-2:] == ["read_one,best", "uint16,float32,uint16,int16"]
     assert started("read_one", "scored") is None
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numba import njit
+from torch import Tensor
 
 from molora.fast import kernel
 from molora.fast.adapter import numbers
@@ -24,18 +25,28 @@ def assert_equal(given: Any, expected: Any) -> None:
     torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
 
 
+def attended(query: Tensor, scale: float, keys: Tensor, values: Tensor, parts: int) -> Tensor:
+    """Keys and values may be the first of those that there is room for."""
+    shape, y = (len(keys), keys.stride(0) // keys.shape[2], keys.shape[1]), torch.full_like(query, torch.nan)
+    places = keys.data_ptr(), values.data_ptr(), shape, numbers(keys[:, :0])
+    kernel.attended(query.numpy(), scale, *places, y.numpy(), parts)
+    return y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize("tokens", [5, 7, 300])
-@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 16), (9, 3, 64), (3, 1, 80)])
-def test_attention_agrees_with_torch(heads: int, groups: int, size: int, tokens: int, parts: int) -> None:
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 16), (9, 3, 64), (3, 1, 80), (8, 2, 48)])
+def test_attention_agrees_with_torch(
+    heads: int, groups: int, size: int, tokens: int, parts: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)  # a score's last place is as much as is allowed
-    query, kept = 3 * torch.randn(heads, size), torch.randn(2, groups, 310, size)
+    query, kept = 3 * torch.randn(heads, size), torch.randn(2, groups, 310, size).to(dtype)
     kept[:, :, tokens:] = torch.nan  # room that is not filled
     keys, values = kept[:, :, :tokens]
-    expected = F.scaled_dot_product_attention(query[:, None], keys, values, scale=0.4, enable_gqa=True)[:, 0]
-    y = torch.empty(heads, size)
-    kernel.attended(query.numpy(), 0.4, keys.data_ptr(), values.data_ptr(), (groups, 310, tokens), y.numpy(), parts)
-    assert_equal(y, expected)
+    wide = keys.float(), values.float()
+    expected = F.scaled_dot_product_attention(query[:, None], *wide, scale=0.4, enable_gqa=True)[:, 0]
+    assert_equal(attended(query, 0.4, keys, values, parts), expected)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
@@ -109,9 +120,7 @@ def test_the_exponential_is_as_exact_as_it_says(bound: float, error: float) -> N
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     keys = F.pad(torch.tensor([[[1e4], [-1e4], [1e4], [9.9e3]]]), (0, 15)).contiguous()
     values = torch.tensor([[[1.0], [5.0], [3.0], [7.0]]]).expand(-1, -1, 16).contiguous()
-    y, query = torch.empty(1, 16), np.ones((1, 16), np.float32)
-    kernel.attended(query, 1.0, keys.data_ptr(), values.data_ptr(), (1, 4, 4), y.numpy(), 2)
-    assert y.tolist() == [[2] * 16]
+    assert attended(torch.ones(1, 16), 1.0, keys, values, 2).tolist() == [[2] * 16]
 
 
 def test_runs_where_no_folder_can_keep_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,21 +133,36 @@ def test_runs_where_no_folder_can_keep_its_code(monkeypatch: pytest.MonkeyPatch)
     assert kept(lambda one: one + 1)(2) == 3
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dtype", "kept"), [(torch.float32, torch.float32), (torch.bfloat16, torch.float16)])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_many_tokens_turn_as_torch_turns_them(dtype: torch.dtype, parts: int) -> None:
+def test_many_tokens_turn_as_torch_turns_them(dtype: torch.dtype, kept: torch.dtype, parts: int) -> None:
     heads, groups, size, count, place = 3, 1, 64, 7, 5
     states = torch.randn(count, heads + 2 * groups, size).to(dtype)
     cos, sin = torch.randn(2, count, size)
-    query, buffer = states.new_empty(heads, count, size), torch.full((2, groups, 20, size), torch.nan)
-    kernel.all_turned(numbers(states), cos.numpy(), sin.numpy(), 0.5, numbers(query), buffer.numpy(), place, parts)
+    query, buffer = states.new_empty(heads, count, size), torch.full((2, groups, 20, size), torch.nan, dtype=kept)
+    kernel.all_turned(numbers(states), cos.numpy(), sin.numpy(), 0.5, numbers(query), numbers(buffer), place, parts)
     wide = states.float()
     turned = wide * cos[:, None] + wide.roll(size // 2, -1) * sin[:, None]  # [N, H+2G, D]
     near = 1e-5 if dtype == torch.float32 else 2**-8 + 1e-5  # to the nearest: half of a bfloat16's last place
     torch.testing.assert_close(query.float(), turned[:, :heads].transpose(0, 1) / 2, rtol=near, atol=1e-5)
-    assert_equal(buffer[0, :, place : place + count], turned[:, heads : heads + groups].transpose(0, 1))
-    assert torch.equal(buffer[1, :, place : place + count], wide[:, heads + groups :].transpose(0, 1))
+    keys, values = buffer[:, :, place : place + count]
+    near = 1e-5 if kept == torch.float32 else 2**-11 + 1e-5  # half of a float16's last place
+    expected = turned[:, heads : heads + groups].transpose(0, 1)
+    torch.testing.assert_close(keys.float(), expected, rtol=near, atol=1e-5)
+    assert torch.equal(values, wide[:, heads + groups :].transpose(0, 1).to(kept))
     assert buffer.isnan().sum() == 2 * groups * (20 - count) * size, "nothing else is written"
+
+
+def test_keys_and_values_beyond_float16_become_its_largest() -> None:
+    limit = 65504.0
+    states = torch.tensor([1e9, -1e9, limit, 3e-8] * 48).bfloat16().view(1, 3, 64)  # [N, H+2G, D]
+    cos, sin = torch.ones(1, 64), torch.zeros(1, 64)
+    query, buffer = states.new_empty(1, 1, 64), torch.zeros(2, 1, 1, 64).half()
+    kernel.all_turned(numbers(states), cos.numpy(), sin.numpy(), 1.0, numbers(query), numbers(buffer), 0, 1)
+    assert torch.equal(query[0], states[:, 0])
+    for row in buffer.flatten(0, 2):
+        assert row[:3].tolist() == [limit, -limit, limit]
+        assert row[3] == torch.tensor(3e-8).half() != 0, "small ones do not vanish"
 
 
 @pytest.mark.parametrize("seed", range(4))

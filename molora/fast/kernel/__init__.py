@@ -5,7 +5,8 @@ experts can be had only by computing all. Compiled with numba, which needs no co
 longer than a thread to wake is shared by several. Start reading at `passes`.
 
 Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
-longer to hand over than to work on. Arrays called narrow are float32, or bfloat16 as uint16, which numpy lacks.
+longer to hand over than to work on. Arrays called narrow are float32, bfloat16 as uint16, which numpy lacks, or
+float16 as int16, which numba lacks: so keys and values are kept.
 
 Axes: N tokens, P linears that read one input, E experts, K picked, R rank, I in_features, O out_features of one, H
 heads, G key heads, D size of a head, T tokens to attend to. I, O and D are multiples of 16.

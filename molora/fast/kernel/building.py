@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils
 
 from molora.fast.kernel.instructions import in_all, index
@@ -37,9 +38,30 @@ def add_product(builder: Any, place: Any, one: Any, other: Any) -> None:
     builder.store(builder.fadd(builder.load(place), product, flags=REORDERS), place)
 
 
-def following(builder: Any, first: Any, last: Any, count: int) -> list[Any]:
-    """So many numbers, one more each time, but none beyond the last."""
-    each = [builder.add(first, index(more)) for more in range(count)]
+def four_sums(builder: Any, four: Sequence[Any], size: int) -> Any:
+    """Those of four registers, side by side: half the work of one sum after the other."""
+    for order in ((0, size, 1, size + 1), (0, 1, size, size + 1)):  # one of each in turns, then two of each
+        halves = [[first + at for first in range(begin, size, 4) for at in order] for begin in (0, 2)]
+        four = [_added(builder, *both, halves) for both in zip(four[::2], four[1::2], strict=True)]
+    (sums,) = four
+    while size > 4:
+        size //= 2
+        sums = _added(builder, sums, sums, [list(range(size)), list(range(size, 2 * size))])
+    return sums
+
+
+def _added(builder: Any, one: Any, other: Any, halves: Sequence[list[int]]) -> Any:
+    """Two choices of the numbers of two registers."""
+    kinds = [ir.VectorType(ir.IntType(32), len(half)) for half in halves]
+    both = [
+        builder.shuffle_vector(one, other, ir.Constant(kind, half)) for kind, half in zip(kinds, halves, strict=True)
+    ]
+    return builder.fadd(*both, flags=REORDERS)
+
+
+def following(builder: Any, first: Any, last: Any, count: int, step: int = 1) -> list[Any]:
+    """So many numbers, a step more each time, but none beyond the last."""
+    each = [builder.add(first, index(more)) for more in range(0, count * step, step)]
     return [builder.select(builder.icmp_signed("<", one, last), one, last) for one in each]
 
 

@@ -49,8 +49,9 @@ _FUNCTIONS = {function.py_func.__name__: function for function in _COMPILED}
 
 def kinds_of(narrow: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
     """What numba calls the types of each function's arguments, one or two of each. `narrow`: of routers, A's and B's,
-    which may be "float32" or "uint16", see `kernel`."""
-    (router, a, b), yes, index, real = (getattr(types, one) for one in narrow), types.boolean, types.intp, types.float64
+    keys and values, see `kernel`."""
+    (router, a, b, kept), yes, index = (getattr(types, one) for one in narrow), types.boolean, types.intp
+    real = types.float64
     vector, matrix, cube = (_array(types.float32, axes) for axes in (1, 2, 3))
     halves, half_cube, places = _array(types.uint16, 2), _array(types.uint16, 3), _array(index, 1)
     norm, shape = types.Tuple((vector, real)), types.UniTuple(index, 3)
@@ -65,14 +66,14 @@ def kinds_of(narrow: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
     return {
         "all_adapted": [(matrix, norm, linears, yes, cube, cube, yes, vector, yes, index)],
         "all_normed": [(matrix, vector, real, matrix, index)],
-        "all_turned": [(half_cube, matrix, matrix, real, half_cube, _array(types.float32, 4), index, index)],
+        "all_turned": [(half_cube, matrix, matrix, real, half_cube, _array(kept, 4), index, index)],
         "attended_by_many": [(cube, *where)],
         "attended_in_tiles": [(half_cube, *where)],
         "best": [(index, index, matrix)],
         "mixed": [(x, places, halves, mixture, cube, cube, yes, index) for x in (matrix, halves)],
         "multiplied": [(index, _array(types.int32, 2), index, index, index)],
         "read_many": [(matrix, layers, many, *rest)],
-        "read_one": [(vector, layers, norm, one, *how, matrix, index)],
+        "read_one": [(vector, layers, norm, _array(kept, 4), one, *how, matrix, index)],
         "read_tiled": [(matrix, layers, tiled, many, *rest)],
         "scored": [(vector, matrix, vector, index, vector, index)],
     }

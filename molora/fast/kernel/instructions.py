@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
+from numba import types
 from numba.core import cgutils
 
 from molora.fast.kernel.keeping import REORDERS
 
 _FIT = 1.53375768e-4, 1.33998604e-3, 9.61851953e-3, 5.550329e-2, 0.240226466, 0.693147206, 1.0
 """Of 2 ** x from -0.5 to 0.5, the highest power first"""
+
+LARGEST = 65504.0
+"""Of float16"""
 
 
 class Kind(NamedTuple):
@@ -26,6 +30,10 @@ class Kind(NamedTuple):
         each = (ir.FloatType(), ir.IntType(32), ir.IntType(16))
         floats, words, halves = each if size == 1 else (ir.VectorType(one, size) for one in each)
         return cls(floats, words, halves, size)
+
+    def of_array(self, dtype: Any) -> tuple[Any, int]:
+        """The type of what a narrow array holds, and the bytes of one."""
+        return (self.halves, 2) if dtype in (types.uint16, types.int16) else (self.floats, 4)
 
     def each(self, number: int | float) -> Any:
         kind = self.floats if isinstance(number, float) else self.words
@@ -69,6 +77,29 @@ def rounded(builder: Any, value: Any, kind: Kind) -> Any:
     even = builder.and_(builder.lshr(bits, kind.each(16)), kind.each(1))
     sum_ = builder.add(builder.add(bits, kind.each(0x7FFF)), even)
     return builder.trunc(builder.lshr(sum_, kind.each(16)), kind.halves)
+
+
+def widened(builder: Any, value: Any, dtype: Any, kind: Kind) -> Any:
+    """Instructions for the float32 of what a narrow array holds."""
+    if dtype == types.uint16:
+        return builder.bitcast(builder.shl(builder.zext(value, kind.words), kind.each(16)), kind.floats)
+    return builder.fpext(builder.bitcast(value, _float16(kind)), kind.floats) if dtype == types.int16 else value
+
+
+def narrowed(builder: Any, value: Any, dtype: Any, kind: Kind) -> Any:
+    """Instructions for what a narrow array holds of float32: the nearest, the even one of two. What is beyond float16
+    becomes its largest."""
+    if dtype == types.uint16:
+        return rounded(builder, value, kind)
+    if dtype != types.int16:
+        return value
+    for limit, beyond in ((kind.each(-LARGEST), "<"), (kind.each(LARGEST), ">")):
+        value = builder.select(builder.fcmp_ordered(beyond, value, limit), limit, value)
+    return builder.bitcast(builder.fptrunc(value, _float16(kind)), kind.halves)
+
+
+def _float16(kind: Kind) -> Any:
+    return ir.HalfType() if kind.size == 1 else ir.VectorType(ir.HalfType(), kind.size)
 
 
 def called(builder: Any, name: str, result: Any, *args: Any, flags: tuple[str, ...] = ()) -> Any:

@@ -17,11 +17,13 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from molora.fast.kernel.instructions import Kind, exponential, in_all, reduced, rounded, silu_of
+from molora.fast.kernel.instructions import Kind, exponential, in_all, narrowed, reduced, silu_of, widened
 from molora.fast.kernel.keeping import REORDERS
 
 Floats = NDArray[np.float32]
 Narrow = NDArray[Any]
+Float16 = NDArray[np.int16]
+"""Its bits: numba has no float16 on a CPU"""
 
 _HAS = binding.get_host_cpu_features()
 LANES = 16 if _HAS.get("avx512f") else 8 if _HAS.get("avx") else 4
@@ -53,10 +55,8 @@ def pointer_to(context: Any, builder: Any, kind: Any, place: Any, target: Any) -
 
 def loaded(builder: Any, place: Any, dtype: Any, kind: Kind = _KIND) -> Any:
     """Instructions for the lanes of narrow numbers from a place on."""
-    if dtype != types.uint16:
-        return builder.load(builder.bitcast(place, kind.floats.as_pointer()), align=4)
-    halves = builder.load(builder.bitcast(place, kind.halves.as_pointer()), align=2)
-    return builder.bitcast(builder.shl(builder.zext(halves, kind.words), kind.each(16)), kind.floats)
+    held, size = kind.of_array(dtype)
+    return widened(builder, builder.load(builder.bitcast(place, held.as_pointer()), align=size), dtype, kind)
 
 
 def _arithmetic(operation: Any, instruction: str) -> None:
@@ -101,8 +101,8 @@ def load_two(typing_context: Any, array: Any, at: Any) -> Any:
     def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
         if kind.dtype != types.uint16:
-            place = pointer_to(context, builder, kind, args, _KIND.floats)
-            both = [builder.load(builder.gep(place, [ir.Constant(ir.IntType(32), i)]), align=4) for i in range(2)]
+            place = pointer_to(context, builder, kind, args, _KIND.of_array(kind.dtype)[0])
+            both = [loaded(builder, builder.gep(place, [ir.Constant(ir.IntType(32), i)]), kind.dtype) for i in range(2)]
         else:
             words = builder.load(pointer_to(context, builder, kind, args, _KIND.words), align=2)
             halves = builder.shl(words, _KIND.each(16)), builder.and_(words, _KIND.each(0xFFFF0000))
@@ -140,15 +140,12 @@ def in_line(typing_context: Any, array: Any, one: Any, other: Any) -> Any:
 
 @intrinsic
 def store(typing_context: Any, array: Any, at: Any, lanes: Any) -> Any:
-    """Puts them there; in bfloat16 rounded to the nearest, to the even one of two."""
+    """Puts them there, see `instructions.narrowed`."""
 
     def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
-        if kind.dtype != types.uint16:
-            builder.store(args[2], pointer_to(context, builder, kind, args[:2], _KIND.floats), align=4)
-        else:
-            halves = rounded(builder, args[2], _KIND)
-            builder.store(halves, pointer_to(context, builder, kind, args[:2], _KIND.halves), align=2)
+        (held, size), value = _KIND.of_array(kind.dtype), narrowed(builder, args[2], kind.dtype, _KIND)
+        builder.store(value, pointer_to(context, builder, kind, args[:2], held), align=size)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), to

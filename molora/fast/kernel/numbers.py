@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from molora.fast.kernel.instructions import Kind, exponential, rounded
+from molora.fast.kernel.instructions import Kind, exponential, narrowed, rounded, widened
 from molora.fast.kernel.keeping import inner
 
 _ALONE = Kind.of()
@@ -19,14 +19,10 @@ _ALONE = Kind.of()
 def wide(typing_context: Any, value: Any) -> Any:
     """One of a narrow array as float32."""
 
-    def bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(args[0], word), ir.Constant(word, 16)), ir.FloatType())
+    def of(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return widened(builder, args[0], signature.args[0], _ALONE)
 
-    def same(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[0]
-
-    return types.float32(value), bits if value == types.uint16 else same
+    return types.float32(value), of
 
 
 @intrinsic
@@ -52,6 +48,11 @@ def address_of(typing_context: Any, array: Any, at: Any) -> Any:
 @inner
 def float_array(address: int, shape: Any) -> Any:
     return carray(pointer(address), shape, np.float32)
+
+
+@inner
+def float16_array(address: int, shape: Any) -> Any:
+    return carray(pointer(address), shape, np.int16)
 
 
 @inner
@@ -91,7 +92,7 @@ def put(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
 
     def to(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
-        narrow = rounded(builder, args[2], _ALONE) if kind.dtype == types.uint16 else args[2]
+        narrow = narrowed(builder, args[2], kind.dtype, _ALONE)
         data = context.make_array(kind)(context, builder, args[0]).data
         builder.store(narrow, builder.gep(data, [args[1]]))
         return context.get_dummy_value()

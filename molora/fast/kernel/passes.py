@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from molora.fast.kernel.attention import attended
 from molora.fast.kernel.causal import attended_by_many
 from molora.fast.kernel.keeping import kept
-from molora.fast.kernel.lanes import Floats
+from molora.fast.kernel.lanes import Floats, Narrow
 from molora.fast.kernel.layers import Norm, routers_of, width_of
-from molora.fast.kernel.numbers import float_array
+from molora.fast.kernel.numbers import float16_array, float_array, narrow_array
 from molora.fast.kernel.panels import all_adapted
 from molora.fast.kernel.ranks import narrow_room
 from molora.fast.kernel.ranks import room as lines
@@ -27,7 +27,7 @@ from molora.fast.kernel.tiled_causal import attended_in_tiles
 from molora.fast.kernel.token import adapted, gated, norm_row, turned
 from molora.fast.kernel.turning import all_turned
 
-_FLOAT = 4
+_FLOAT, _FLOAT16 = 4, 2
 """Bytes"""
 
 
@@ -36,6 +36,7 @@ def read_one(
     x: Floats,
     layers: Any,
     last: Norm,
+    like: Narrow,
     turn: tuple[Floats, Floats],
     scale: float,
     kept: NDArray[np.int64],
@@ -48,9 +49,9 @@ def read_one(
     """One token x [I] through layers and a last norm, in place.
 
     layers: a `table.Table` of `layers.Layer`. turn: cosines and signed sines [D] of its position; `scale`: that of
-    attention. kept [L]: where each layer's keys and values are, [2, G, room, D]. `shape`: G, room, and how many tokens
-    are there already. lora: whether plain LoRA is on, in attention and in the MLP. masks [U, 4, E] and rows
-    [U, E+2K] as in `token.adapted`.
+    attention. kept [L]: where each layer's keys and values are, [2, G, room, D], narrow as `like`. `shape`: G, room,
+    and how many tokens are there already. lora: whether plain LoRA is on, in attention and in the MLP. masks [U, 4, E]
+    and rows [U, E+2K] as in `token.adapted`.
     """
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     size, read = len(cos), np.empty_like(x)
@@ -61,9 +62,10 @@ def read_one(
         query, found = np.empty((heads, size), np.float32), np.empty((heads, size), np.float32)
         norm_row(x, *norm, read)
         adapted(read, qkv, lora[0], masks[:0], rows[:0], states, no, parts)
-        turned(states.reshape(-1, size), cos, sin, query, float_array(keys_at, (2 * groups, room, size)), place)
-        values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + 1)
-        attended(query, scale, keys_at, values_at, sees, found, min(parts, place + 1))
+        cache = narrow_array(keys_at, (2 * groups, room, size), like)
+        turned(states.reshape(-1, size), cos, sin, query, cache, place)
+        values_at, sees = keys_at + like.itemsize * groups * room * size, (groups, room, place + 1)
+        attended(query, scale, keys_at, values_at, sees, like, found, min(parts, place + 1))
         adapted(found.reshape(-1), out, lora[0], masks[:0], rows[:0], x, yes, parts)
         norm_row(x, *mlp_norm, read)
         v = u + routers_of(gate_up)
@@ -88,8 +90,8 @@ def read_many(
     hidden: Floats,
     parts: int,
 ) -> None:
-    """The same for many one after the other, x [N, I] and cosines and sines [N, D]; rows [N, U, E+2K]. `hidden`: as
-    `causal.attended_by_many` takes it."""
+    """The same for many one after the other, x [N, I] and cosines and sines [N, D], keys and values in float32; rows
+    [N, U, E+2K]. `hidden`: as `causal.attended_by_many` takes it."""
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
     for number in range(len(kept)):
@@ -124,8 +126,8 @@ def read_tiled(
     hidden: Floats,
     parts: int,
 ) -> None:
-    """The same in bfloat16. `tiled`: a table, too, of each layer's adapters once more, of its linears as
-    `tiled.all_tiled` takes them."""
+    """The same in bfloat16, keys and values in float16. `tiled`: a table, too, of each layer's adapters once more, of
+    its linears as `tiled.all_tiled` takes them."""
     (cos, sin), (groups, room, place), u, no, yes = turn, shape, 0, len(x) == 0, len(x) > 0
     tokens, size, y, none = len(x), cos.shape[1], x.reshape(-1), (np.empty(0, np.float32), 0.0)
     for number in range(len(kept)):
@@ -136,9 +138,9 @@ def read_tiled(
         query, found = narrow_room(heads * tokens, size).reshape(heads, tokens, size), lines(tokens, heads * size)
         own, flat, after = rows[:, :0], states.reshape(-1), first_of(out_tiled)
         all_tiled(x, norm, qkv, qkv_tiled, lora[0], masks[:0], own, no, flat, no, after, parts)
-        cache = float_array(keys_at, (2, groups, room, size))
+        cache = float16_array(keys_at, (2, groups, room, size))
         all_turned(states.reshape(tokens, -1, size), cos, sin, scale, query, cache, place, parts)
-        values_at, sees = keys_at + _FLOAT * groups * room * size, (groups, room, place + tokens)
+        values_at, sees = keys_at + _FLOAT16 * groups * room * size, (groups, room, place + tokens)
         attended_in_tiles(query, keys_at, values_at, sees, hidden, found.reshape(tokens, heads, size), parts)
         after = first_of(gate_up_tiled)
         all_tiled(found, none, out, out_tiled, lora[0], masks[:0], own, no, y, yes, after, parts)

@@ -1,4 +1,4 @@
-"""Products with thin matrices: many rows or columns of a weight at a time, so that what stays is read less often.
+"""Products with thin matrices: many rows of a weight at a time, so that what stays is read less often.
 
 Last axes, but for that of h, lie side by side and are multiples of `LANES`.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from molora.fast.kernel.keeping import inner
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, as_two, in_line, load, load_two, spread, store, total
-from molora.fast.kernel.prefetching import lines_of, prefetch
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, as_two, load, load_two, spread, total
 
 TWO = 2 * LANES
 """What `load_two` loads"""
@@ -56,12 +55,10 @@ def product(weight: Narrow, x: Narrow, h: Floats) -> None:
 
 
 @inner
-def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats, ahead: int) -> None:
-    """The same for two tokens; rows so far `ahead`, if any, are asked for in time."""
+def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
+    """The same for two tokens."""
     r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
     while r + 4 <= rank:
-        if ahead > 0:
-            prefetch(weight, (r + ahead) * size, lines_of(weight, 4 * size))
         s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
         for i in range(0, size, LANES):
             v, w = load(x, i), load(other, i)
@@ -86,64 +83,3 @@ def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Float
             t0 += one * load(other, i)
         h[r], other_h[r] = total(s0), total(t0)
         r += 1
-
-
-@inner
-def add_rows(y: Narrow, h: Floats, b: Narrow) -> None:
-    """y [O] += h [R] @ b [R, O]."""
-    o, rank, size, zero = 0, h.shape[0], y.shape[0], spread(np.float32(0))
-    while o + 2 * TWO <= size:
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for r in range(rank):
-            v = spread(h[r])
-            one, two = load_two(b[r], o)
-            s0, s1 = s0 + one * v, s1 + two * v
-            one, two = load_two(b[r], o + TWO)
-            s2, s3 = s2 + one * v, s3 + two * v
-        s0, s1 = in_line(b, s0, s1)
-        s2, s3 = in_line(b, s2, s3)
-        store(y, o, load(y, o) + s0)
-        store(y, o + LANES, load(y, o + LANES) + s1)
-        store(y, o + TWO, load(y, o + TWO) + s2)
-        store(y, o + TWO + LANES, load(y, o + TWO + LANES) + s3)
-        o += 2 * TWO
-    while o < size:
-        s0 = load(y, o)
-        for r in range(rank):
-            s0 += load(b[r], o) * spread(h[r])
-        store(y, o, s0)
-        o += LANES
-
-
-@inner
-def add_both(y: Narrow, other: Narrow, h: Floats, other_h: Floats, b: Narrow, ahead: int) -> None:
-    """The same for two tokens; rows `ahead` are asked for in time."""
-    o, rank, size = 0, h.shape[0], y.shape[0]
-    while o + 4 * LANES <= size:
-        o1, o2, o3 = o + LANES, o + 2 * LANES, o + 3 * LANES
-        s0, s1, s2, s3 = load(y, o), load(y, o1), load(y, o2), load(y, o3)
-        t0, t1, t2, t3 = load(other, o), load(other, o1), load(other, o2), load(other, o3)
-        for r in range(rank):
-            v, w = spread(h[r]), spread(other_h[r])
-            prefetch(b, (r + ahead) * size + o, lines_of(b, 4 * LANES))
-            one, two = load(b[r], o), load(b[r], o1)
-            s0 += one * v
-            t0 += one * w
-            s1 += two * v
-            t1 += two * w
-            one, two = load(b[r], o2), load(b[r], o3)
-            s2 += one * v
-            t2 += one * w
-            s3 += two * v
-            t3 += two * w
-        store(y, o, s0)
-        store(y, o1, s1)
-        store(y, o2, s2)
-        store(y, o3, s3)
-        store(other, o, t0)
-        store(other, o1, t1)
-        store(other, o2, t2)
-        store(other, o3, t3)
-        o += 4 * LANES
-    add_rows(y[o:], h, b[:, o:])
-    add_rows(other[o:], other_h, b[:, o:])

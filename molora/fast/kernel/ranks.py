@@ -139,7 +139,7 @@ def _two_down(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floa
         other_h[r], other_h[r + 1], other_h[r + 2], other_h[r + 3] = total(t0), total(t1), total(t2), total(t3)
         r += 4
     if r < rank:
-        products(weight[r:], x, other, h[r:], other_h[r:], 0)
+        products(weight[r:], x, other, h[r:], other_h[r:])
 
 
 @_by_kind

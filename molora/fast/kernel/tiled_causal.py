@@ -12,8 +12,8 @@ import numpy as np
 
 from molora.fast.kernel.causal import hide
 from molora.fast.kernel.keeping import inner, kept
-from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, store
-from molora.fast.kernel.numbers import address_of, float_array
+from molora.fast.kernel.lanes import LANES, Float16, Floats, Narrow, load, spread, store
+from molora.fast.kernel.numbers import address_of, float16_array
 from molora.fast.kernel.parallel import share
 from molora.fast.kernel.ranks import narrow_room, room
 from molora.fast.kernel.rounding import braid
@@ -44,7 +44,7 @@ _Rooms = tuple[Floats, Floats, Narrow, Floats]
 
 
 @inner
-def _mean(keys: Floats, mean: Floats) -> None:
+def _mean(keys: Float16, mean: Floats) -> None:
     """Of keys [T, D], [D]."""
     mean[:] = 0
     for t in range(len(keys)):
@@ -55,7 +55,7 @@ def _mean(keys: Floats, mean: Floats) -> None:
 
 
 @inner
-def _side(keys: Floats, first: int, mean: Floats, rows: Narrow, panel: Narrow) -> None:
+def _side(keys: Float16, first: int, mean: Floats, rows: Narrow, panel: Narrow) -> None:
     """Keys [T, D], less their mean, from the first of a tile on, as its columns [D/2, 2*`WIDTH`]; by way of rows
     [`WIDTH`, D], for pairs are moved faster than each number alone."""
     size, flat, narrow = keys.shape[1], keys.reshape(-1), rows.reshape(-1)
@@ -71,7 +71,7 @@ def _side(keys: Floats, first: int, mean: Floats, rows: Narrow, panel: Narrow) -
 
 
 @inner
-def _lay(values: Floats, first: int, panels: Narrow) -> None:
+def _lay(values: Float16, first: int, panels: Narrow) -> None:
     """Values [T, D], of `STEP` tokens from the first on, into panels [D/`WIDTH`, T/2 or more, 2*`WIDTH`]."""
     (length, size), flat, none = values.shape, values.reshape(-1), np.zeros(2 * WIDTH, np.float32)
     for t in range(first, first + STEP, 2):
@@ -80,8 +80,8 @@ def _lay(values: Floats, first: int, panels: Narrow) -> None:
             if t + 1 < length:
                 braid(flat, t * size + number * WIDTH, (t + 1) * size + number * WIDTH, WIDTH, to, 0)
             elif t < length:
-                for i in range(WIDTH):
-                    none[i] = values[t, number * WIDTH + i]
+                for i in range(0, WIDTH, LANES):
+                    store(none, i, load(flat, t * size + number * WIDTH + i))
                 braid(none, 0, WIDTH, WIDTH, to, 0)
             else:
                 to[:] = 0
@@ -143,7 +143,7 @@ def _look(
 
 
 @inner
-def _lay_some(part: int, parts: int, keys: Floats, values: Floats, length: int, sides: Narrow, laid: Narrow) -> None:
+def _lay_some(part: int, parts: int, keys: Float16, values: Float16, length: int, sides: Narrow, laid: Narrow) -> None:
     """Keys and values [G, room, D]: sides [G, J, D/2, 2*`WIDTH`] and panels [G, D/`WIDTH`, T/2 or more, 2*`WIDTH`]."""
     (groups, tiles, _, _), steps, size = sides.shape, -(-length // STEP), keys.shape[2]
     mean, rows = np.empty(size, np.float32), narrow_room(WIDTH, size)
@@ -185,7 +185,7 @@ def attended_in_tiles(
 ) -> None:
     """As `causal.attended_by_many`, queries in bfloat16."""
     (groups, space, length), size = shape, query.shape[2]
-    keys, values = float_array(keys_at, (groups, space, size)), float_array(values_at, (groups, space, size))
+    keys, values = float16_array(keys_at, (groups, space, size)), float16_array(values_at, (groups, space, size))
     line, columns = -(-length // STEP) * STEP, size // WIDTH
     tiles = line // WIDTH
     sides = narrow_room(groups * tiles * size // 2, 2 * WIDTH).reshape(groups, tiles, size // 2, 2 * WIDTH)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from molora.fast.kernel.division import costs_of, divided
 from molora.fast.kernel.keeping import inner, kept
-from molora.fast.kernel.lanes import LANES, Floats, load, silu, spread, store, total
+from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, silu, spread, store, total
 from molora.fast.kernel.layers import Linears
 from molora.fast.kernel.levels import LEVELS_BLOCK, WORDS, quantize, row_of
+from molora.fast.kernel.numbers import put
 from molora.fast.kernel.parallel import share
 from molora.fast.kernel.picked import ask_for, go_down, go_up, route
 from molora.fast.kernel.prefetching import prefetch_rows
@@ -152,16 +153,23 @@ def gated(both: Floats, y: Floats) -> None:
 
 
 @inner
-def turned(states: Floats, cos: Floats, sin: Floats, query: Floats, kept: Floats, at: int) -> None:
+def _turn(row: Floats, cos: Floats, sin: Floats, to: Narrow) -> None:
+    """One head's [D]."""
+    half = cos.shape[0] // 2
+    for d in range(half):
+        one, other = row[d], row[d + half]
+        put(to, d, one * cos[d] + other * sin[d])
+        put(to, d + half, other * cos[d + half] + one * sin[d + half])
+
+
+@inner
+def turned(states: Floats, cos: Floats, sin: Floats, query: Floats, kept: Narrow, at: int) -> None:
     """Queries, keys and values side by side [H+2G, D]: turns the first two to a position, where cosines and signed
     sines are [D]; queries go to [H, D], keys and values to place `at` of a cache of [2*G, room, D]."""
-    heads, groups, half = len(query), len(kept) // 2, cos.shape[0] // 2
-    for head in range(heads + groups):
-        target = query[head] if head < heads else kept[head - heads, at]
-        for d in range(half):
-            one, other = states[head, d], states[head, d + half]
-            target[d] = one * cos[d] + other * sin[d]
-            target[d + half] = other * cos[d + half] + one * sin[d + half]
+    heads, groups = len(query), len(kept) // 2
+    for head in range(heads):
+        _turn(states[head], cos, sin, query[head])
     for group in range(groups):
+        _turn(states[heads + group], cos, sin, kept[group, at])
         for d in range(cos.shape[0]):
-            kept[groups + group, at, d] = states[heads + groups + group, d]
+            put(kept[groups + group, at], d, states[heads + groups + group, d])

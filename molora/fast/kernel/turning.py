@@ -28,7 +28,7 @@ def _turn_some(
     sin: Floats,
     scale: float,
     query: Narrow,
-    buffer: Floats,
+    buffer: Narrow,
     at: int,
 ) -> None:
     (heads, count, size), groups = query.shape, buffer.shape[1]
@@ -53,7 +53,7 @@ def all_turned(
     sin: Floats,
     scale: float,
     query: Narrow,
-    buffer: Floats,
+    buffer: Narrow,
     place: int,
     parts: int,
 ) -> None:

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from molora.fast.kernel.building import arrays_of, following, place_of, variables
-from molora.fast.kernel.instructions import Kind, exponential, in_all, index, reduced, rounded
+from molora.fast.kernel.instructions import Kind, exponential, in_all, index, narrowed, reduced
 from molora.fast.kernel.keeping import REORDERS
 from molora.fast.kernel.lanes import LANES
 from molora.fast.kernel.several import TOGETHER, sums_type
@@ -67,11 +67,8 @@ def weigh(typing_context: Any, scores: Any, row: Any, read: Any, seen: Any, leng
             counts = builder.fcmp_ordered(">", less, _KIND.each(_LEAST))
             counts = counts if sees is None else builder.and_(counts, sees)
             weight = builder.select(counts, exponential(builder, less, _KIND), _KIND.each(0.0))
-            if kinds[6].dtype == types.uint16:
-                halves = rounded(builder, weight, _KIND)
-                builder.store(halves, place_of(builder, targets[n], at, _KIND.halves), align=2)
-            else:
-                builder.store(weight, place_of(builder, targets[n], at, _KIND.floats), align=4)
+            value, (held, size) = narrowed(builder, weight, kinds[6].dtype, _KIND), _KIND.of_array(kinds[6].dtype)
+            builder.store(value, place_of(builder, targets[n], at, held), align=size)
             builder.store(builder.fadd(builder.load(sums[n]), weight, flags=REORDERS), sums[n])
 
         over(compared)
