@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from molora.config import LoraConfig, MoloraConfig
 from molora.edits import RoutingEdit
 from molora.fast.levels import grid_of as grid_of_weight
 from molora.fast.plan import Plan
-from molora.reading import Reading
+from molora.reading import Reading, cache_argument
 from molora.routers import grid_of
 from molora.wrap import wrap
 from tests.released import make_tokenizer
@@ -168,3 +168,26 @@ def side_by_side(step: fast.Step, plan: Plan, texts: Sequence[range]) -> tuple[l
     for layer, *own in zip(together.layers, *(cache.layers for cache in caches), strict=True):
         layer.update(*(torch.cat([getattr(one, name) for one in own], dim=2) for name in ("keys", "values")))
     return caches, together, fast.Among.last(count, owners, positions)
+
+
+@torch.inference_mode()
+def changing_its_way(model: Any, step: fast.Step) -> Iterator[tuple[Tensor, Tensor]]:
+    """New keys, then new values, after one layer, of a text that a step, one in torch's functions and the modules read
+    in turns, and those of the one in torch's functions alone. Picks are forced: rounding moves others."""
+    plain, plan = fast.Step(model, True), Plan.of(RoutingEdit.force([0, 3]), grid_of(model))
+    mixed, alone = (fast.growing_cache(len(step.layers)) for _ in range(2))
+
+    def new(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for given, expected in zip(
+            *((one.layers[1].keys, one.layers[1].values) for one in (mixed, alone)), strict=True
+        ):
+            yield given[:, :, -count:], expected[:, :, -count:]
+
+    for at, way in enumerate((plain, step, plain, step, step, plain)):
+        for tokens in (torch.arange(9 * at, 9 * at + 9), torch.tensor([at])):
+            for one, cache in ((way, mixed), (plain, alone)):
+                (one if len(tokens) == 1 else one.many)(tokens, cache, plan)
+            yield from new(len(tokens))
+    for cache in (mixed, alone):
+        model(torch.tensor([[5, 6]]), **{cache_argument(model.__class__): cache})
+    yield from new(2)

@@ -69,7 +69,7 @@ class CompiledStep(Step):
         size = model.model.layers[0].self_attn.head_dim
         self._in_tiles = TILES and prompt_dtype == torch.bfloat16 and not size % STEP
         super().__init__(model, pack, None if self._in_tiles else prompt_dtype)
-        kept = torch.float16 if prompt_dtype == torch.bfloat16 else torch.float32  # finer than a prompt's digits still
+        kept = torch.float16 if self._in_tiles else torch.float32  # finer still than what a prompt is read in
         self._like = torch.empty(1, self._groups, 0, size, dtype=kept)  # what keys and values are kept as
         self._turns: dict[int, tuple[NDArray[np.float32], ...]] = {}
         self._helpers = [] if size % 16 else self._started()

@@ -14,9 +14,8 @@ from molora.edits import RoutingEdit
 from molora.fast import compiled, linears
 from molora.fast.compiled import CompiledStep
 from molora.fast.plan import Plan
-from molora.reading import cache_argument
 from molora.routers import grid_of
-from tests.fast_models import LLAMA3_ROPE, as_cpu, make_model, narrow, packable_model, side_by_side
+from tests.fast_models import LLAMA3_ROPE, as_cpu, changing_its_way, make_model, narrow, packable_model, side_by_side
 
 
 def step_of(model: Any) -> CompiledStep:
@@ -258,35 +257,12 @@ def test_a_token_each_of_several_texts_agrees_with_each_alone(
         assert (picked.logits[row] - alone.logits).abs().mean() < digit * alone.logits.std()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "kept", "digit"), [(torch.float32, torch.float32, 1e-3), (torch.bfloat16, torch.float16, 2e-2)]
-)
-@torch.inference_mode()
-def test_a_text_may_change_its_way_at_any_token(dtype: torch.dtype, kept: torch.dtype, digit: float) -> None:
-    """Compiled code takes what torch's functions have begun, and these and the modules go on in what it keeps. After
-    one layer, with forced picks: rounding moves others."""
+def test_a_text_may_change_its_way_at_any_token() -> None:
     model = packable_model("qwen2")
     step_of(model)
-    step, plain = CompiledStep(model, True, dtype), fast.Step(model, True)
-    plan = Plan.of(RoutingEdit.force([0, 3]), grid_of(model))
-    mixed, alone = (fast.growing_cache(len(step.layers)) for _ in range(2))
-
-    def assert_near(count: int) -> None:
-        for given, expected in zip(
-            *((one.layers[1].keys, one.layers[1].values) for one in (mixed, alone)), strict=True
-        ):
-            given, expected = (each[:, :, -count:] for each in (given, expected))
-            assert (given - expected).abs().mean() < digit * expected.std()
-
-    for at, way in enumerate((plain, step, plain, step, step, plain)):
-        for tokens in (torch.arange(9 * at, 9 * at + 9), torch.tensor([at])):
-            for one, cache in ((way, mixed), (plain, alone)):
-                (one if len(tokens) == 1 else one.many)(tokens, cache, plan)
-            assert_near(len(tokens))
-        assert {layer.keys.dtype for layer in mixed.layers} == {kept if at else torch.float32}
-    for cache in (mixed, alone):
-        model(torch.tensor([[5, 6]]), **{cache_argument(model.__class__): cache})
-    assert_near(2)
+    for given, expected in changing_its_way(model, CompiledStep(model, True)):
+        assert given.dtype == torch.float32
+        assert (given - expected).abs().mean() < 1e-3 * expected.std()
 
 
 def test_what_is_not_four_bit_throughout_keeps_to_torch() -> None:

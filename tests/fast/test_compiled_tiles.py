@@ -15,7 +15,7 @@ from molora.fast import compiled, kernel, linears
 from molora.fast.compiled import CompiledStep
 from molora.fast.plan import Plan
 from molora.routers import grid_of
-from tests.fast_models import narrow, packable_model, side_by_side
+from tests.fast_models import changing_its_way, narrow, packable_model, side_by_side
 
 KINDS: dict[str, Any] = {
     "llama": {},
@@ -88,6 +88,16 @@ def test_comes_as_near_to_float32_as_torchs_bfloat16(kind: str, count: int, call
     for one, other, own in zip(exact, plain, given, strict=True):
         assert own.shape == one.shape
         assert (own - one).abs().mean() <= 2.5 * (other - one).abs().mean() + 1e-6, "but for chance, of few tokens most"
+
+
+def test_a_text_may_change_its_way_at_any_token() -> None:
+    """Keys and values are kept in float16 from the first pass by tiles on, also those that others have left."""
+    model, kept = model_of("qwen2"), []
+    for given, expected in changing_its_way(model, CompiledStep(model, True, torch.bfloat16)):
+        assert (given - expected).abs().mean() < 2e-2 * expected.std()
+        kept.append(given.dtype)
+    assert set(kept[:4]) == {torch.float32}
+    assert set(kept[4:]) == {torch.float16}
 
 
 @torch.inference_mode()
