@@ -210,7 +210,8 @@ class CompiledStep(Step):
         dtype: torch.dtype,
         places: Tensor | None = None,
     ) -> Tensor:
-        if self._warming or self._size % (2 * LANES) or states.dtype != dtype or places is not None:
+        alone = self._warming or self._in_tiles  # and then nothing compiled reads what is kept
+        if alone or self._size % (2 * LANES) or states.dtype != dtype or places is not None:
             return super()._turn_many(states, turn, kept, dtype, places)
         cos, sin = (one[:, 0].numpy() for one in turn)  # [N, D]
         query = states.new_empty(self._heads, len(states), self._size)

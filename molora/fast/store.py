@@ -37,8 +37,8 @@ def allow_packing(model: nn.Module) -> None:
 
     The levels are kept, but scales are rounded to bfloat16, as on a GPU, and activations to it or to 15 bits of the
     largest in a block, in prompts also on their way into adapters through which that costs no more than through the
-    base. Prompts are read in bfloat16 where the CPU is fast in it, and with AMX keys and values kept in float16, in 4
-    bits where compiled code multiplies them, else in float32. Without this all is read in float32.
+    base. Prompts are read in bfloat16 where the CPU is fast in it, in 4 bits where compiled code multiplies them, else
+    in float32. With AMX keys and values are kept in float16. Without this all is float32.
     """
     _packed.add(model)
 

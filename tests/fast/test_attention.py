@@ -49,6 +49,16 @@ def test_what_all_keys_share_costs_no_digits() -> None:
     torch.testing.assert_close(y.double(), plain(query, keys, values, 0.25), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_is_kept_in_float16_is_read_as_if_it_were_float32(dtype: torch.dtype, hidden: bool) -> None:
+    query, keys, values = inputs(4, 2, 30, 20)
+    keys, values = (keys + 300).half(), values.half()
+    seen = (torch.rand(30, 50) < 0.5).tril(20) | torch.eye(30, 50, dtype=torch.bool) if hidden else None
+    y = attention_of_many(query, keys, values, dtype, seen)
+    assert torch.equal(y, attention_of_many(query, keys.float(), values.float(), dtype, seen))
+
+
 def test_no_token_sees_a_later_one() -> None:
     query, keys, values = inputs(2, 2, 200, 0)
     before = attention_of_many(query * 0.25, keys, values, torch.bfloat16)

@@ -90,6 +90,20 @@ def test_comes_as_near_to_float32_as_torchs_bfloat16(kind: str, count: int, call
         assert (own - one).abs().mean() <= 2.5 * (other - one).abs().mean() + 1e-6, "but for chance, of few tokens most"
 
 
+@torch.inference_mode()
+def test_what_is_not_four_bit_throughout_keeps_to_torch_and_float32() -> None:
+    model, found = model_of("llama"), []
+    weight = model.model.layers[1].mlp.down_proj.base_layer.weight
+    weight.data[-1, -1] += 0.1  # which the first rows do not tell
+    for step in (CompiledStep(model, True, torch.bfloat16), fast.Step(model, True)):
+        cache = fast.growing_cache(3)
+        step.many(torch.arange(40, 80), cache, Plan())
+        found.append((step(torch.tensor([7]), cache, Plan())[0], cache.layers[0].keys))
+    for given, expected in zip(*found, strict=True):
+        assert given.dtype == torch.float32
+        assert (given - expected).abs().mean() < 2e-3 * expected.std()
+
+
 def test_a_text_may_change_its_way_at_any_token() -> None:
     """Keys and values are kept in float16 from the first pass by tiles on, also those that others have left."""
     model, kept = model_of("qwen2"), []
@@ -98,6 +112,16 @@ def test_a_text_may_change_its_way_at_any_token() -> None:
         kept.append(given.dtype)
     assert set(kept[:4]) == {torch.float32}
     assert set(kept[4:]) == {torch.float16}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@torch.inference_mode()
+def test_one_token_attends_to_what_others_have_left(dtype: torch.dtype) -> None:
+    model = model_of("llama")
+    step = CompiledStep(model, True, torch.bfloat16)
+    query, keys, values = torch.randn(2, 32), *torch.randn(2, 1, 1, 70, 32).to(dtype)
+    expected = fast.Step(model, True).attend(query, keys.float(), values.float())
+    torch.testing.assert_close(step.attend(query, keys, values), expected)
 
 
 @torch.inference_mode()

@@ -64,7 +64,7 @@ def test_none_sees_what_is_hidden(parts: int) -> None:
     hidden[:, :70].masked_fill_(~seen, -torch.inf)
     expected = plain(query, kept[0, :, :70], kept[1, :, :70], seen)
     assert_near(attended(query, kept, 70, parts, hidden), expected)
-    kept[1, :, :70][:, owners == 0] = 6e4  # of which not the smallest part may be left
+    kept[1, :, :70][:, owners == 0] = 6e4  # of which nothing may be left
     others = owners[30:] != 0
     assert_near(attended(query, kept, 70, parts, hidden)[others], expected[others])
 

@@ -4,7 +4,7 @@ As torch's own functions a token is a thousand small calls, which cost more than
 experts can be had only by computing all. Compiled with numba, which needs no compiler on the user's machine. What takes
 longer than a thread to wake is shared by several. Start reading at `passes`.
 
-Where torch holds the numbers, they are told by the address of float32s side by side (`*_at`), since a tensor takes
+Where torch holds the numbers, they are told by the address of numbers side by side (`*_at`), since a tensor takes
 longer to hand over than to work on. Arrays called narrow are float32, bfloat16 as uint16, which numpy lacks, or
 float16 as int16, which numba lacks: so keys and values are kept.
 

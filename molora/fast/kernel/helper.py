@@ -66,7 +66,7 @@ def kinds_of(narrow: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
     return {
         "all_adapted": [(matrix, norm, linears, yes, cube, cube, yes, vector, yes, index)],
         "all_normed": [(matrix, vector, real, matrix, index)],
-        "all_turned": [(half_cube, matrix, matrix, real, half_cube, _array(kept, 4), index, index)],
+        "all_turned": [(half_cube, matrix, matrix, real, half_cube, _array(types.float32, 4), index, index)],
         "attended_by_many": [(cube, *where)],
         "attended_in_tiles": [(half_cube, *where)],
         "best": [(index, index, matrix)],

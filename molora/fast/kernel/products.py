@@ -52,34 +52,3 @@ def product(weight: Narrow, x: Narrow, h: Floats) -> None:
             s0 += load(weight[r], i) * load(x, i)
         h[r] = total(s0)
         r += 1
-
-
-@inner
-def products(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floats) -> None:
-    """The same for two tokens."""
-    r, rank, size, zero = 0, weight.shape[0], x.shape[0], spread(np.float32(0))
-    while r + 4 <= rank:
-        s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
-        for i in range(0, size, LANES):
-            v, w = load(x, i), load(other, i)
-            one, two = load(weight[r], i), load(weight[r + 1], i)
-            s0 += one * v
-            t0 += one * w
-            s1 += two * v
-            t1 += two * w
-            one, two = load(weight[r + 2], i), load(weight[r + 3], i)
-            s2 += one * v
-            t2 += one * w
-            s3 += two * v
-            t3 += two * w
-        h[r], h[r + 1], h[r + 2], h[r + 3] = total(s0), total(s1), total(s2), total(s3)
-        other_h[r], other_h[r + 1], other_h[r + 2], other_h[r + 3] = total(t0), total(t1), total(t2), total(t3)
-        r += 4
-    while r < rank:
-        s0, t0 = zero, zero
-        for i in range(0, size, LANES):
-            one = load(weight[r], i)
-            s0 += one * load(x, i)
-            t0 += one * load(other, i)
-        h[r], other_h[r] = total(s0), total(t0)
-        r += 1

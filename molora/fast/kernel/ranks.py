@@ -17,7 +17,7 @@ from molora.fast.kernel.dots import ROWS, TOKENS, dots
 from molora.fast.kernel.keeping import REORDERS, inner
 from molora.fast.kernel.lanes import LANES, Floats, Narrow, load, spread, spread_one, store, total
 from molora.fast.kernel.pairs import PAIRED, braided, dot, load_pairs, spread_pair, store_pairs
-from molora.fast.kernel.products import product, products
+from molora.fast.kernel.products import product
 
 _NEAR = 768
 _ROWS = 8
@@ -139,7 +139,8 @@ def _two_down(weight: Narrow, x: Narrow, other: Narrow, h: Floats, other_h: Floa
         other_h[r], other_h[r + 1], other_h[r + 2], other_h[r + 3] = total(t0), total(t1), total(t2), total(t3)
         r += 4
     if r < rank:
-        products(weight[r:], x, other, h[r:], other_h[r:])
+        product(weight[r:], x, h[r:])
+        product(weight[r:], other, other_h[r:])
 
 
 @_by_kind

@@ -183,7 +183,7 @@ def attended_in_tiles(
     y: Floats,
     parts: int,
 ) -> None:
-    """As `causal.attended_by_many`, queries in bfloat16."""
+    """As `causal.attended_by_many`, queries in bfloat16, keys and values in float16."""
     (groups, space, length), size = shape, query.shape[2]
     keys, values = float16_array(keys_at, (groups, space, size)), float16_array(values_at, (groups, space, size))
     line, columns = -(-length // STEP) * STEP, size // WIDTH
