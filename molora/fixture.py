@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from molora.byte_tokenizer import byte_tokenizer
 from molora.errors import MoloraError
-from molora.room import check_room
+from molora.room import new_folder
 from molora.shapes import SHAPES, Shape
 
 SHARD_BYTES = 2**30
@@ -44,12 +44,13 @@ def write_fixture(folder: Path, shape: Shape, seed: int = 0, shard_bytes: int = 
     Raises MoloraError, before anything is written, if the folder is not empty or its disk lacks the room.
     """
     needed = 2 * (shape.linear_weights + shape.other_weights + shape.adapter_weights)
-    check_room(folder, needed)
-    made = Fixture(folder / "base", folder / "adapter")
-    made.base.mkdir(parents=True)
-    made.adapter.mkdir()
-    generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=needed, unit="B", unit_scale=True, desc=f"Writing {folder}") as bar:
+    made, generator = Fixture(folder / "base", folder / "adapter"), torch.Generator().manual_seed(seed)
+    with (
+        new_folder(folder, needed),
+        tqdm(total=needed, unit="B", unit_scale=True, desc=f"Writing {folder}") as bar,
+    ):
+        made.base.mkdir()
+        made.adapter.mkdir()
         _write_base(made.base, shape, shard_bytes, generator, bar)
         _write_adapter(made, shape, generator, bar)
     return made
@@ -142,11 +143,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--like", choices=SHAPES, default="MING-MOE-1.8B", help="default: MING-MOE-1.8B")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     args = parser.parse_args(argv)
+    if not 0 <= args.seed < 2**63:
+        parser.error(f"--seed is {args.seed}; choose a whole number from 0 to {2**63 - 1}")
     try:
         made = write_fixture(args.folder, SHAPES[args.like], args.seed)
     except (MoloraError, OSError) as error:
         print(f"molora.fixture: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"molora.fixture: interrupted; nothing is left in {args.folder}.", file=sys.stderr)
+        return 130
     print(f"Start it with: python app.py --model {made.adapter}")
     return 0
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from molora.base import load_base, resolve_device, skeleton
+from molora.base import load_base, packed_as, resolve_device, skeleton
 from molora.checkpoint import read_checkpoint
 from molora.checkpoint_files import FILES, OWN_BASE, base_of
 from molora.demo import DEMO, DEMO_ADAPTER
@@ -32,7 +32,7 @@ from molora.loading import check_base
 from molora.machine import BYTES_A_WEIGHT
 from molora.native.loading import is_whole
 from molora.native.xlora_loading import is_xlora
-from molora.room import check_room
+from molora.room import new_folder
 
 Packed = Literal["4bit", "8bit"]
 
@@ -47,8 +47,8 @@ class Sizes(NamedTuple):
 def quantize(model: str, out: Path, base: str | None = None, packed: Packed = "4bit", device: str = "auto") -> Sizes:
     """Writes the folder, which `molora.load` reads without the original base.
 
-    What is not packed is bf16. Raises MoloraError for a model that is no MoLoRA checkpoint, a folder that is not
-    empty, or a disk without the room, before a weight is read.
+    What is not packed is bf16. Raises MoloraError for a model that is no MoLoRA checkpoint, a base that is packed
+    already, a folder that is not empty, or a disk without the room, before a weight is read.
     """
     source = DEMO_ADAPTER if model == DEMO else folder_of(model, FILES)
     if is_whole(source) or is_xlora(source):
@@ -56,21 +56,29 @@ def quantize(model: str, out: Path, base: str | None = None, packed: Packed = "4
     checkpoint = read_checkpoint(source)
     base = base or base_of(checkpoint.folder, checkpoint.config)
     check_base(checkpoint, base)
+    if already := packed_as(base):
+        raise MoloraError(f"The base of {model} is packed in {already} already; load it as it is.")
     files = [path for name in FILES if (path := source / name).is_file()]
-    check_room(out, _packed_bytes(skeleton(base), packed) + sum(path.stat().st_size for path in files))
+    needed = _packed_bytes(skeleton(base), packed) + sum(path.stat().st_size for path in files)
     device = resolve_device(device)
-    network, tokenizer = load_base(base, packed, device, dtype=torch.bfloat16)
-    (out / OWN_BASE).mkdir(parents=True)
+    with new_folder(out, needed):
+        network, tokenizer = load_base(base, packed, device, dtype=torch.bfloat16)
+        _write(out, network, tokenizer)
+        for path in files:
+            shutil.copyfile(path, out / path.name)
+        settings: dict[str, Any] = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
+        name = base if base == DEMO else Path(base).name
+        settings |= {"base_model_name_or_path": OWN_BASE, "base_quantized_from": name}
+        (out / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return Sizes(_bytes_in(out / OWN_BASE), _bytes_in(out))
+
+
+def _write(out: Path, network: Any, tokenizer: Any) -> None:
+    """The base."""
     network.save_pretrained(out / OWN_BASE, max_shard_size="1GB")
     tokenizer.save_pretrained(out / OWN_BASE)
     for path in (out / OWN_BASE).glob("*.safetensors"):
         shutil.copymode(out / OWN_BASE / "config.json", path)  # safetensors lets only the owner read
-    for path in files:
-        shutil.copyfile(path, out / path.name)
-    settings: dict[str, Any] = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
-    settings |= {"base_model_name_or_path": OWN_BASE, "base_quantized_from": base if base == DEMO else Path(base).name}
-    (out / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return Sizes(_bytes_in(out / OWN_BASE), _bytes_in(out))
 
 
 def _packed_bytes(network: Any, packed: Packed) -> int:
@@ -98,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MoloraError, OSError) as error:
         print(f"molora.quantize: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"molora.quantize: interrupted; nothing is left in {args.out}.", file=sys.stderr)
+        return 130
     print(
         f"{args.out}: base {sizes.base / 1e6:,.1f} MB, adapter {sizes.adapter / 1e6:,.1f} MB, in "
         f"{time.perf_counter() - started:.0f} s. Start it with: python app.py --model {args.out}"

@@ -76,6 +76,28 @@ def test_the_command_says_how_to_go_on(
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_one_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(SHAPES, "MING-MOE-1.8B", TINY)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fixture, "_write_adapter", interrupted)
+    assert fixture.main([str(tmp_path / "new")]) == 130
+    assert "nothing is left" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999"])
+def test_a_seed_beyond_the_generators_is_told(seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fixture.main([str(tmp_path / "new"), "--seed", seed])
+    assert "choose a whole number from 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_are_those_of_the_released_models() -> None:
     """Of the 7B, adapter_model has 33.6 MB and non_lora_trainables 382 MB; the bases have 7.72 and 14.17 billion."""
     seven, fourteen = SHAPES["MING-MOE-7B"], SHAPES["MING-MOE-14B"]

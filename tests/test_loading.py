@@ -111,8 +111,9 @@ def test_names_that_are_neither_folder_nor_id(name: str) -> None:
 
 
 def test_unknown_device_and_quantization() -> None:
-    with pytest.raises(MoloraError, match=r"There is no device 'cuda:99' here. Try --device cpu"):
-        resolve_device("cuda:99")
+    for device in ("cuda:99", "meta", "nonsense"):
+        with pytest.raises(MoloraError, match=rf"There is no device '{device}' here. Try --device cpu"):
+            resolve_device(device)
     with pytest.raises(MoloraError, match="quantize is '3bit'; choose one of auto, none, 8bit, 4bit"):
         resolve_quantize("3bit", "cpu")
     assert resolve_quantize("auto", "cuda:0") == "4bit"

@@ -60,6 +60,28 @@ def test_a_folder_with_something_in_it_is_left_alone(source: tuple[Path, Path], 
         quantize(str(source[0]), source[1])
 
 
+def test_a_base_that_is_packed_already_is_refused(source: tuple[Path, Path], tmp_path: Path) -> None:
+    quantize(str(source[0]), tmp_path / "out", device="cpu")
+    for packed in ("4bit", "8bit"):
+        with pytest.raises(MoloraError, match="is packed in 4bit already"):
+            quantize(str(tmp_path / "out"), tmp_path / "again", packed=packed)
+    assert not (tmp_path / "again").exists()
+
+
+def test_one_that_is_interrupted_may_be_given_again(
+    source: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        assert (tmp_path / "out").exists(), "made before the base is packed, which takes long"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("molora.quantize.load_base", interrupted)
+        assert main([str(source[0]), str(tmp_path / "out"), "--device", "cpu"]) == 130
+    assert "nothing is left" in capsys.readouterr().err
+    assert main([str(source[0]), str(tmp_path / "out"), "--device", "cpu"]) == 0
+
+
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MoloraError, match="no checkpoint in MING-MOE's layout"):
         quantize(str(make_native(tmp_path / "olmoe", "olmoe")), tmp_path / "out")

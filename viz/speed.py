@@ -35,7 +35,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="file that --json wrote")
     parser.add_argument("--out", type=Path, default=Path("speed.html"), help="the page")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out.absolute() in [path.absolute() for path in args.reports]:
+        parser.error(f"--out would overwrite the report {args.out}")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,13 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def runs(path: Path) -> list[dict[str, Any]]:
     """What a report holds: one run, or one for each size. Raises MoloraError for what is no report."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
         found = list(report["shapes"].values()) if "shapes" in report else [report]
-        for run in found:
-            speed(run)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not found:
+            raise ValueError("no run")
+        page_of(found).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise MoloraError(f"{path} is no report of molora.bench; make one with its --json.") from error
     return found
+
+
+def _refused(constant: str) -> None:
+    """NaN and infinities, which JSON has not."""
+    raise ValueError(constant)
 
 
 def page_of(found: Sequence[dict[str, Any]]) -> str:

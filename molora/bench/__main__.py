@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 
 from molora.base import QUANTIZE
 from molora.bench.report import lengths_table, section, table
-from molora.bench.run import late_tokens, run
+from molora.bench.run import TooLargeError, late_tokens, run
 from molora.demo import DEMO
 from molora.errors import MoloraError
 from molora.report import replaced
 from molora.shapes import SHAPES
+
+_REPORTS = "bench*.json"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,8 +52,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--readme", type=Path, help="Markdown file whose part on speed is made anew from all bench*.json beside --json"
     )
     args = parser.parse_args(argv)
-    if args.readme and not args.json:
-        parser.error("--readme needs --json, the file that it is made from")
+    if args.readme and not (args.json and args.json.match(_REPORTS)):
+        parser.error(f"--readme is made from all {_REPORTS} in a folder; give --json such a file")
+    if args.length and (args.json or args.readme or args.all_shapes is not None):
+        parser.error("--length prints a table, and goes with neither --json, --readme nor --all-shapes")
     return args
 
 
@@ -70,12 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MoloraError, OSError) as error:
         print(f"molora.bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("molora.bench: interrupted; nothing of this run is kept but sizes that are done.", file=sys.stderr)
+        return 130
     return 0
 
 
 def write_readme(readme: Path, folder: Path) -> None:
-    """Makes the part on speed anew from every `bench*.json` in the folder. Raises MoloraError without its marks."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("bench*.json"))]
+    """Makes the part on speed anew from every `bench*.json` in the folder. Raises MoloraError without its marks, and
+    for a file that is no report."""
+    reports = [_read(path) for path in sorted(folder.glob(_REPORTS))]
     readme.write_text(replaced(readme.read_text(encoding="utf-8"), "speed", section(reports)), encoding="utf-8")
 
 
@@ -83,12 +92,29 @@ def _make_room(report: Path | None, readme: Path | None) -> None:
     """For what is written at the end, or raises OSError or MoloraError before anything measured is lost."""
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
-    if readme:
+        if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
+            raise MoloraError(f"{report} cannot be written. Name another file.")
+    if report and readme:
         replaced(readme.read_text(encoding="utf-8"), "speed", "")
+        for path in set(report.parent.glob(_REPORTS)) - {report}:
+            _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises MoloraError for what is no report."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        section([report])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MoloraError(f"{path} is no report of molora.bench. Make it anew, or move it away.") from error
+    return report
 
 
 def _one(model: str, args: argparse.Namespace) -> dict[str, Any]:
-    report = run(model, args.base, args.quantize, args.device, args.quick)
+    try:
+        report = run(model, args.base, args.quantize, args.device, args.quick)
+    except torch.OutOfMemoryError as error:
+        raise TooLargeError(f"{model} does not fit on {args.device}. Try --quantize 4bit, or a smaller one.") from error
     print(table(report), flush=True)
     return report
 
@@ -99,8 +125,8 @@ def _all(args: argparse.Namespace) -> dict[str, Any]:
     for name in args.all_shapes or ("MING-MOE-1.8B", "MING-MOE-7B", "MING-MOE-14B"):
         try:
             shapes[name] = _one(name, args)
-        except torch.OutOfMemoryError:
-            print(f"{name} does not fit on {args.device}; left out.", file=sys.stderr)
+        except TooLargeError as error:
+            print(f"{error} It is left out.", file=sys.stderr)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -6,6 +6,7 @@ On its own, so that the peak of memory and the first token are those of a progra
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,7 +29,9 @@ def fresh(model: str, base: str | None, quantize: str, device: str) -> dict[str,
     from molora.errors import MoloraError
 
     command = [sys.executable, "-m", "molora.bench.fresh", model, base or "", quantize, device]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    found_at = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": found_at}  # a model may be named by where this process is
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MoloraError((done.stderr.strip().splitlines() or ["The process that loads the model died."])[-1])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

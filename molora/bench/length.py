@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import torch
+from tqdm.auto import tqdm
 
 from molora.bench.measuring import tokens, wait
 from molora.bench.systems import MOLORA, System
@@ -54,7 +55,7 @@ def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:
     on_a_gpu = engine.model.get_input_embeddings().weight.is_cuda
     found, at, order = [], 0, Random(0)
     with readings[0].recording(), readings[1].recording():
-        for length in wanted:
+        for length in tqdm(wanted, desc="late tokens"):
             for reading in readings:
                 _read(reading, ids[at:length])
             at, alone = length + _TOKENS, [] if on_a_gpu else [_Attention(engine.model, length).time]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from molora.base import Quantize, load_base, resolve_device, resolve_quantize
 from molora.bench import measuring
@@ -22,8 +22,10 @@ from molora.bench.memory import bytes_a_token, copy_bytes_a_second, peak_device_
 from molora.bench.report import LABELS
 from molora.bench.systems import BASE, LOOP, LORA, MOLORA, RECORDED, XLORA, System, missing, systems_of
 from molora.engine import Engine
+from molora.errors import MoloraError
 from molora.fast import fits
 from molora.loading import load
+from molora.machine import Precision, look, need
 from molora.shapes import SHAPES
 
 PAIRS = {
@@ -56,6 +58,10 @@ QUICK = {
 rounds enough that a turn in which something else ran does not decide its ratios."""
 
 
+class TooLargeError(MoloraError):
+    """A size that is too large for this machine."""
+
+
 class Subject(NamedTuple):
     """What is measured, loaded."""
 
@@ -73,7 +79,6 @@ def run(
     Raises MoloraError for what cannot be loaded.
     """
     device = resolve_device(device)
-    precision = resolve_quantize(quantize, device)
     started = time.perf_counter()
     subject = _subject(model, base, quantize, device, quick)
     bandwidth = copy_bytes_a_second(device)
@@ -99,7 +104,7 @@ def run(
         "machine": machine(device),
         "model": model,
         "weights": "random, in the released layout" if model in SHAPES else "as loaded",
-        "quantization": precision,
+        "quantization": info.quantization,
         "precision": info.precision,
         "quick": quick,
         **subject.fresh,
@@ -116,16 +121,18 @@ def run(
 
 
 def late_tokens(model: str, base: str | None, quantize: Quantize, device: str) -> list[Cost]:
-    """What a token costs early and late in a long text. Raises MoloraError for what cannot be loaded."""
+    """What a token costs early and late in a long text. Raises MoloraError for what cannot be loaded, or is no decoder
+    that the lean pass fits."""
     device = resolve_device(device)
-    if model in SHAPES:
-        return costs(_made(model, resolve_quantize(quantize, device), device).engine)
-    return costs(load(model, base, quantize, device))
+    made = _made(model, quantize, device).engine if model in SHAPES else load(model, base, quantize, device)
+    if not fits(made.model):
+        raise MoloraError(f"{model} takes its modules for every token; --length is not for such models.")
+    return costs(made)
 
 
 def _subject(model: str, base: str | None, quantize: Quantize, device: str, quick: bool) -> Subject:
     if model in SHAPES:
-        return _made(model, resolve_quantize(quantize, device), device)
+        return _made(model, quantize, device)
     if quick:
         engine, alone = loaded(model, base, quantize, device)
     else:
@@ -136,7 +143,12 @@ def _subject(model: str, base: str | None, quantize: Quantize, device: str, quic
     return Subject(engine, bare.eval(), alone)
 
 
-def _made(name: str, precision: str, device: str) -> Subject:
+def _made(name: str, quantize: Quantize, device: str) -> Subject:
+    """Raises TooLargeError where a CPU's memory has not the room, which the system would end the program for."""
+    precision = resolve_quantize(quantize, device)
+    needed, free = need(SHAPES[name], cast("Precision", precision), 1, cpu=True).total, look().memory_free
+    if device == "cpu" and needed > free:
+        raise TooLargeError(f"{name} needs {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free here.")
     started = time.perf_counter()
     base = made_base(SHAPES[name], precision, device)
     engine = made_engine(SHAPES[name], base, precision, device, name)

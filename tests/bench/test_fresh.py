@@ -31,6 +31,11 @@ def test_loading_in_4_bits_holds_a_shard_or_two_not_the_model(tmp_path: Path, mo
     assert found["loading_bytes_beyond_weights"] < 2 * SHARD + IMPORTS
 
 
+def test_a_model_is_found_where_this_process_is(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    assert fresh(checkpoint.name, None, "none", "cpu")["load_seconds"] > 0
+
+
 def test_the_gain_is_the_most_that_was_held_at_once_in_private(tmp_path: Path) -> None:
     (tmp_path / "mapped").write_bytes(bytes(2**26))
     with private_bytes_gained() as gained:

@@ -15,7 +15,10 @@ from molora.bench.measuring import Effort
 from molora.bench.memory import bytes_a_token, copy_bytes_a_second, needed_bytes
 from molora.bench.report import section, table
 from molora.errors import MoloraError
+from molora.machine import look
+from molora.quantize import quantize
 from molora.shapes import SHAPES
+from tests.native_models import make_native
 from tests.tiny_shape import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
@@ -138,10 +141,15 @@ def test_what_cannot_be_loaded_is_said_in_one_line(capsys: pytest.CaptureFixture
 def test_arguments() -> None:
     assert arguments(["--device", "cuda", "--all-shapes"]).all_shapes == []
     assert arguments(["--all-shapes", "MING-MOE-4B"]).all_shapes == ["MING-MOE-4B"]
-    with pytest.raises(SystemExit):
-        arguments(["--readme", "README.md"])
-    with pytest.raises(SystemExit):
-        arguments(["--shape", "demo", "--all-shapes"])
+    for given in (
+        ["--readme", "README.md"],
+        ["--readme", "README.md", "--json", "report.json"],  # which would not be among those it is made from
+        ["--shape", "demo", "--all-shapes"],
+        ["--length", "--json", "bench.json"],
+        ["--length", "--all-shapes"],
+    ):
+        with pytest.raises(SystemExit):
+            arguments(given)
 
 
 def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
@@ -160,3 +168,51 @@ def test_what_cannot_be_written_stops_the_run_before_it_measures(
     assert main(["--json", report, "--readme", str(tmp_path / "README.md")]) == 1
     assert "<!-- speed:begin -->" in capsys.readouterr().err
     assert main(["--json", str(tmp_path / "README.md" / "bench.json")]) == 1
+    assert main(["--json", str(tmp_path)]) == 1
+    assert "cannot be written. Name another file." in capsys.readouterr().err
+    (tmp_path / "README.md").write_text("<!-- speed:begin -->\n<!-- speed:end -->\n")
+    for other in ("{broken", '{"a": 1}', "[]"):
+        (tmp_path / "bench-other.json").write_text(other)
+        assert main(["--json", report, "--readme", str(tmp_path / "README.md")]) == 1
+        assert "bench-other.json is no report of molora.bench" in capsys.readouterr().err
+
+
+def test_a_size_too_large_is_told_not_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "look", lambda: look()._replace(memory_free=1000))
+    monkeypatch.setattr(running, "made_base", lambda *_: pytest.fail("made"))
+    assert main(["--shape", "MING-MOE-7B", "--device", "cpu"]) == 1
+    assert "MING-MOE-7B needs 1.0 GiB of memory and 0.0 are free here." in capsys.readouterr().err
+    assert main(["--all-shapes", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("It is left out.") == 3
+    assert "None of the sizes fits" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(torch.OutOfMemoryError(), 1, "demo does not fit on cuda"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_a_run_that_ends_early_says_why(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("molora.bench.__main__.run", ended)
+    assert main(["--device", "cuda"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_packed_model_is_reported_as_such(checkpoint: Path, tmp_path: Path) -> None:
+    quantize(str(checkpoint), tmp_path / "packed", device="cpu")
+    given = ["--model", str(tmp_path / "packed"), "--quick", "--device", "cpu", "--quantize", "8bit"]
+    assert main([*given, "--json", str(tmp_path / "bench.json")]) == 0
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert (report["quantization"], report["precision"]) == ("4bit", "NF4")
+
+
+def test_late_tokens_of_what_takes_its_modules_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--length", "--device", "cpu", "--model", str(make_native(tmp_path / "olmoe", "olmoe"))]) == 1
+    assert "--length is not for such models" in capsys.readouterr().err
