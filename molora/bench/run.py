@@ -45,7 +45,7 @@ FULL = {
     "decode_batch8": Effort(20, 3, 60),
     "prefill32": Effort(10, 3, 60),
     "prefill512": Effort(90, 2, 60),
-    "prefill4096": Effort(15, 1, 10),
+    "prefill4096": Effort(40, 1, 10),
 }
 """Together under five minutes for the demo on a CPU: of the longest only base and MoLoRA have a turn, see `_turns`"""
 ON_A_GPU = {job: effort._replace(seconds=effort.seconds * 0.4) for job, effort in FULL.items()}

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -233,15 +234,16 @@ class CompiledStep(Step):
 def _layers(layers: Sequence[Layer], last: Any, made: Sequence[Any], *, in_tiles: bool) -> _Layers:
     """Of each layer its linears, which are compiled."""
     every = [linears for each in made for linears in each]
-    same = alike([linears.arrays[-1] for linears in every])
-    adapters, given = iter(same), []
-    for layer, each in zip(layers, made, strict=True):
-        qkv, out, gate_up, down = [(*linears.arrays[:-1], next(adapters)) for linears in each]
+    arrays = [linears.arrays if in_tiles else linears.arrays_of_many for linears in every]
+    same = alike([adapter for *_, adapter in arrays])
+    linears, given = iter([(*base, adapter) for (*base, _), adapter in zip(arrays, same, strict=True)]), []
+    for layer in layers:
+        qkv, out, gate_up, down = islice(linears, 4)
         given.append((norm_arrays(layer.norm), qkv, out, norm_arrays(layer.mlp_norm), gate_up, down))
     routers = np.cumsum([0, *(gate_up.routers + down.routers for *_, gate_up, down in made)])
     routed = [one.unedited for one in every if one.routers] or [every[0].unedited]
     parts, nbytes = max(one.parts for one in every), sum(one.nbytes for one in every)
-    again = [tiled(one, linears.arrays[1]) for one, linears in zip(same, every, strict=True)] if in_tiles else []
+    again = [tiled(one, first) for one, (_, first, *_) in zip(same, arrays, strict=True)] if in_tiles else []
     by_layer = Table([tuple(again[at : at + 4]) for at in range(0, len(again), 4)]) if in_tiles else None
     return _Layers(Table(given), by_layer, norm_arrays(last), np.concatenate(routed), routers, parts, nbytes)
 

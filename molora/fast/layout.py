@@ -27,20 +27,26 @@ NO_WORDS = np.empty((0, 0, 0, 0, 0), np.int32)
 """Where tokens go down in float32"""
 
 
-def experts_arrays(experts: Experts, *, whole: bool) -> Any:
-    """As `kernel.layers.Adapter`; `whole`: whether with A in whole numbers."""
+def experts_arrays(experts: Experts) -> Any:
+    """As `kernel.layers.Adapter`, without words."""
     router, bias, a, b, scaling = experts.arrays
-    return placed(router), bias, a, way_down(a) if whole else NO_WORDS, way_up(list(b)), scaling
+    return placed(router), bias, a, NO_WORDS, way_up(list(b)), scaling
 
 
-def lora_arrays(lora: PlainLora, *, whole: bool) -> Any:
+def lora_arrays(lora: PlainLora) -> Any:
     """The same for one expert that no router picks."""
     a, b, first = lora.arrays
     rank, width = b.shape[0], a.shape[1]
     a = placed(a.reshape(len(first) - 1, 1, rank, width))
     up = way_up([b[None, :, begin:end] for begin, end in pairwise(first)])
     none = np.empty((0, 0, 0), np.uint16), np.empty((0, 0), np.float32)
-    return *none, a, way_down(a) if whole else NO_WORDS, up, 1.0
+    return *none, a, NO_WORDS, up, 1.0
+
+
+def in_words(adapter: Any) -> Any:
+    """The same with A in whole numbers, too."""
+    router, bias, a, _, up, scaling = adapter
+    return router, bias, a, way_down(a), up, scaling
 
 
 def alike(adapters: Sequence[Any]) -> list[Any]:

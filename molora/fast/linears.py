@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from molora.edits import Masks
 from molora.fast.adapter import Experts, PlainLora, numbers
 from molora.fast.kernel import all_adapted, all_normed, mixed
-from molora.fast.layout import NO_WORDS, experts_arrays, lora_arrays
+from molora.fast.layout import NO_WORDS, experts_arrays, in_words, lora_arrays
 from molora.fast.levels import WORTH, Levels
 from molora.fast.picks import Picks
 from molora.fast.plan import masks_array
@@ -46,10 +46,19 @@ class Linears:
         self.unedited = unedited(self.routers, experts)
         start = np.zeros(first[-1], np.float32) if packed.bias is None else packed.bias.numpy()  # [P*O]
         self.arrays = packed.levels.words, first, start, _adapter(site)
-        """As `kernel.layers.Linears`"""
+        """As `kernel.layers.Linears`, without what many tokens read alone"""
+        self._linears, self._adapted = site.linears, site.experts or site.lora
         lora = site.lora.arrays[:2] if site.lora else ()
         self.nbytes = packed.nbytes + sum(one.nbytes for one in (*lora, *filter(None, [site.experts])))
         """What one token reads"""
+
+    @cached_property
+    def arrays_of_many(self) -> Any:
+        """The same with it. Where prompts are read by tiles it may never be asked for, and it takes as long to make as
+        half of the rest."""
+        words, first, bias, adapter = self.arrays
+        whole = self._adapted is not None and _goes_whole(self._linears, self._adapted)
+        return (words, first, bias, in_words(adapter)) if whole else self.arrays
 
     @property
     def parts(self) -> int:
@@ -74,7 +83,7 @@ class Linears:
         """
         first = self.arrays[1]
         y = torch.empty(len(x), first[1] if gates else first[-1]) if onto is None else onto
-        how = _NO_NORM if norm is None else norm_arrays(norm), self.arrays, lora
+        how = _NO_NORM if norm is None else norm_arrays(norm), self.arrays_of_many, lora
         edit = self.unedited if masks is None else masks
         all_adapted(x.numpy(), *how, edit, rows, gates, y.numpy().reshape(-1), onto is not None, self.parts)
         return y
@@ -169,16 +178,16 @@ def _rows(seen: Picks, tokens: int, routers: int) -> NDArray[np.float32]:
 def _adapter(site: Site) -> Any:
     """As `kernel.layers.Adapter`."""
     if site.experts is not None:
-        return experts_arrays(site.experts, whole=_goes_whole(site, site.experts))
-    return _NO_ADAPTER if site.lora is None else lora_arrays(site.lora, whole=_goes_whole(site, site.lora))
+        return experts_arrays(site.experts)
+    return _NO_ADAPTER if site.lora is None else lora_arrays(site.lora)
 
 
-def _goes_whole(site: Site, adapter: Experts | PlainLora) -> bool:
+def _goes_whole(linears: Sequence[nn.Linear], adapter: Experts | PlainLora) -> bool:
     """Whether a prompt's way down may read the whole numbers that the base reads, whose rounding then costs no more
     through adapters than through the base: where they are bfloat16, and none is stronger than what it adapts."""
     if not adapter.narrow:
         return False
-    base = torch.stack([linear.weight.detach().norm() for linear in site.linears])  # [P]
+    base = torch.stack([linear.weight.detach().norm() for linear in linears])  # [P]
     return bool((adapter.strengths <= base[:, None]).all())
 
 

@@ -40,7 +40,7 @@ def adapted(
     (array, _) = Plan({0: (masks, masks)}).arrays[0]
     rows, width = np.empty((p, e + 2 * k), np.float32), y.shape[1]
     words = np.empty((width // LANES, 0), np.int32) if words is None else words
-    adapter = experts_arrays(experts, whole=False) if experts else lora_arrays(lora, whole=False)
+    adapter = experts_arrays(experts) if experts else lora_arrays(lora)
     given = words, np.arange(0, width + 1, O), np.arange(width, dtype=np.float32), adapter
     kernel.adapted(x[0].numpy(), given, on, array, rows, y[0].numpy(), onto, parts)
     return y, rows

@@ -79,7 +79,7 @@ def test_many_tokens_go_through_4_bits_and_adapters_at_once(
 def words_of(site: CompiledSite) -> Any:
     """A's in whole numbers, if they are."""
     assert site.compiled is not None
-    return site.compiled.arrays[-1][3]
+    return site.compiled.arrays_of_many[-1][3]
 
 
 @pytest.mark.parametrize("plain", [False, True])
