@@ -5,7 +5,7 @@ Axes: T tokens, R rows of one pass whose next token was scored, V vocabulary, C 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from molora.highest import highest
 from molora.text import TokenText
-from molora.trace import RoutingTrace
 
 CANDIDATES = 5
 """C, for each row that has any."""
@@ -33,15 +32,13 @@ def likeliest(logits: Tensor) -> Tensor:
 
 
 class Likeliest:
-    """What the host has is only ever added to, so the traces that were filled stay true and share the memory."""
+    """What the host has is only ever added to, so the traces that have some of it stay true and share the memory."""
 
     def __init__(self, tokenizer: Any, capacity: int) -> None:
         """`capacity`: the most tokens of the request."""
         self._ids = np.full((capacity, CANDIDATES), -1, np.int32)
         self._probabilities = np.zeros((capacity, CANDIDATES), np.float32)
-        self._pieces, self._text = TokenText(tokenizer), dict[str, str]()
-        self._rows: list[int] = []
-        """Those whose candidates have no text yet: it takes longer than all else, and not all traces are looked at"""
+        self._text = CandidateText(self._ids, tokenizer)
         self._any = False
 
     def keep(self, rows: Sequence[int], found: NDArray[np.float32]) -> None:
@@ -49,15 +46,37 @@ class Likeliest:
         self._any, width = True, found.shape[2]  # a vocabulary may have less than C
         for row, ids, probabilities in zip(rows, *found, strict=True):
             self._ids[row, :width], self._probabilities[row, :width] = ids, probabilities
-        self._rows += rows
 
-    def fill(self, trace: RoutingTrace) -> None:
-        """Gives the trace of all rows so far its candidates, without copying them."""
-        if self._any:
-            for token_id in self._ids[self._rows].ravel().tolist():
-                if token_id >= 0 and (name := str(token_id)) not in self._text:
-                    self._text[name] = self._pieces.inner(token_id)
-            self._rows.clear()
-            rows = slice(len(trace))
-            trace.candidate_ids, trace.candidate_probabilities = self._ids[rows], self._probabilities[rows]
-            trace.candidate_text = self._text
+    def fields(self, rows: int) -> dict[str, Any]:
+        """Those of a RoutingTrace of so many rows, all there are so far, without copying them; none where none came."""
+        if not self._any:
+            return {}
+        ids, probabilities = self._ids[:rows], self._probabilities[:rows]
+        return {"candidate_ids": ids, "candidate_probabilities": probabilities, "candidate_text": self._text}
+
+
+class CandidateText(Mapping[str, str]):
+    """`RoutingTrace.candidate_text` of a request. Each is found when it is looked at: to find those of every token
+    takes longer than the rest of the record, and few are."""
+
+    def __init__(self, ids: NDArray[np.int32], tokenizer: Any) -> None:
+        """`ids`: all candidates so far, -1 where there is none yet; those that come there later are known, too."""
+        self._ids, self._pieces, self._found = ids, TokenText(tokenizer), dict[str, str]()
+
+    def __getitem__(self, name: str) -> str:
+        if (text := self._found.get(name)) is None:
+            token_id = int(name) if name.isdecimal() else -1
+            if str(token_id) != name or token_id < 0 or not (self._ids == token_id).any():
+                raise KeyError(name)
+            text = self._found[name] = self._pieces.inner(token_id)
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, self._all().tolist())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> NDArray[np.int32]:
+        ids = np.unique(self._ids)
+        return ids[ids >= 0]

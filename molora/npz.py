@@ -48,7 +48,7 @@ class Layout:
         """Writes a compressed `.npz`."""
         arrays: dict[str, Any] = {name: getattr(held, name) for name in self.arrays}
         texts: dict[str, Any] = {
-            name: np.frombuffer(json.dumps(getattr(held, name)).encode(), np.uint8) for name in self.texts
+            name: np.frombuffer(json.dumps(getattr(held, name), default=dict).encode(), np.uint8) for name in self.texts
         }
         if isinstance(path, (str, Path)):
             with Path(path).open("wb") as file:  # numpy would add .npz to a name without it

@@ -153,10 +153,7 @@ class Reading:
         return cache
 
     def trace(self, meta: dict[str, Any]) -> RoutingTrace:
-        trace = self._recorder.trace(meta)
-        if self._likeliest:
-            self._likeliest.fill(trace)
-        return trace
+        return self._recorder.trace(meta, self._likeliest)
 
 
 @cache

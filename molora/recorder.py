@@ -20,6 +20,7 @@ from molora.errors import MoloraError
 from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Routing
+from molora.likeliest import Likeliest
 from molora.trace import RoutingTrace
 
 
@@ -56,6 +57,8 @@ class Recorder:
         self._token_ids = np.empty(capacity, np.int32)
         self._phase = np.empty(capacity, np.uint8)
         self._text: list[str] = []
+        self._layer_indices = np.array(grid.layer_indices, np.int16)
+        self._kept: Sequence[NDArray[Any]] = (self._logits, self._ids, self._weights) if grid.routers else ()
 
     def __len__(self) -> int:
         return len(self._text)
@@ -122,7 +125,7 @@ class Recorder:
         """
         self._settle()
         at = slice(len(self._text), len(self._text) + len(token_ids))
-        rows, by_hooks = self._taken, not self._taken
+        rows, by_hooks = self._taken, bool(self._kept) and not self._taken
         if by_hooks:
             rows = [buffer[: len(token_ids)] for buffer in self._buffers]
         self._coming = _Coming(at, by_hooks, Arriving(rows if also is None else [*rows, also]), then)
@@ -138,14 +141,14 @@ class Recorder:
         coming, self._coming = self._coming, None
         if coming is None:
             return
-        logits, ids, weights, *also = coming.numbers.arrays()
+        numbers = coming.numbers.arrays()
         if coming.by_hooks:
-            self._check(ids)
-        for kept, own in ((self._logits, logits), (self._ids, ids), (self._weights, weights)):
+            self._check(numbers[1])
+        for kept, own in zip(self._kept, numbers, strict=False):
             rows = kept[coming.at]  # [N, L, P, ...]
             rows[...] = own.reshape(rows.shape)
         if coming.then:
-            coming.then(*also)
+            coming.then(numbers[-1])
 
     def _check(self, ids: NDArray[np.float32]) -> None:
         """[N, L, P, K] as hooks wrote them: an id is never NaN once it is written."""
@@ -155,8 +158,9 @@ class Recorder:
                 "seems to route in its stead, which cannot be recorded. Load the model without such kernels."
             )
 
-    def trace(self, meta: dict[str, Any]) -> RoutingTrace:
-        """All rows so far, without copying them. Raises MoloraError as `append` does."""
+    def trace(self, meta: dict[str, Any], likeliest: Likeliest | None = None) -> RoutingTrace:
+        """All rows so far, without copying them, and what is the `likeliest` after them. Raises MoloraError as `append`
+        does."""
         self._settle()
         rows = len(self._text)
         return RoutingTrace(
@@ -166,7 +170,8 @@ class Recorder:
             router_logits=self._logits[:rows],
             expert_ids=self._ids[:rows],
             expert_weights=self._weights[:rows],
-            layer_indices=np.array(self._grid.layer_indices, np.int16),
+            layer_indices=self._layer_indices,
             projections=self._grid.projections,
             meta=meta,
+            **(likeliest.fields(rows) if likeliest else {}),
         )

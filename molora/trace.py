@@ -5,6 +5,7 @@ Axes: T tokens, L layers, P projections, E experts, K picked, C candidates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -63,7 +64,7 @@ class RoutingTrace:
     scored: it is only where the model speaks, at the prompt's last token and in the answer. C = 0: never recorded"""
     candidate_probabilities: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """[T, C], the plain softmax of the model's logits, before temperature, top-p and penalty; 0 where missing"""
-    candidate_text: dict[str, str] = field(default_factory=dict)
+    candidate_text: Mapping[str, str] = field(default_factory=dict)
     """str(id) -> what the candidate would add; "" for a part of a character"""
 
     def __post_init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,33 @@ def test_each_candidate_has_its_text(engine: Engine) -> None:
     for token, text, share in trace.candidates(len(trace) - 1):
         assert text == TokenText(engine.tokenizer).inner(token)
         assert 0 < share < 1
+
+
+def test_texts_of_candidates_wait_until_they_are_looked_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, inner = list[int](), TokenText.inner
+
+    def look(self: TokenText, token_id: int) -> str:
+        looked.append(token_id)
+        return inner(self, token_id)
+
+    monkeypatch.setattr(TokenText, "inner", look)
+    trace = engine.answer(QUESTION, max_new_tokens=3).trace
+    assert not looked
+    first, again = (trace.candidates(len(trace) - 1) for _ in range(2))
+    assert looked == [token for token, *_ in first]
+    assert again == first
+
+
+def test_texts_are_those_of_all_candidates_and_of_nothing_else(engine: Engine, tmp_path: Path) -> None:
+    trace = engine.answer(QUESTION, max_new_tokens=3).trace
+    known = set(trace.candidate_ids.ravel().tolist()) - {-1}
+    assert len(trace.candidate_text) == len(known)
+    assert {int(name) for name in trace.candidate_text} == known
+    some, other = min(known), next(token for token in range(len(known) + 1) if token not in known)
+    for name in ("-1", str(other), f"0{some}", "one", "", "\N{FULLWIDTH DIGIT ONE}", "9" * 40):
+        assert name not in trace.candidate_text, name
+    trace.save(tmp_path / "trace.npz")
+    assert RoutingTrace.load(tmp_path / "trace.npz").candidate_text == trace.candidate_text
 
 
 def test_a_token_alone_keeps_its_space_and_a_part_of_a_character_is_empty() -> None:

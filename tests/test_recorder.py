@@ -87,21 +87,20 @@ def test_a_token_more_copies_nothing_of_the_past() -> None:
 def test_candidates_of_a_token_more_are_kept_in_place(rows: int) -> None:
     likeliest, record = Likeliest(make_tokenizer(), T), recorder()
     read(record, 1)
-    trace = record.trace({})
     found = np.stack([np.arange(CANDIDATES), np.linspace(0.5, 0.1, CANDIDATES)]).astype(np.float32)[
         :, None
     ]  # [2, 1, C]
     likeliest.keep([0], found)
-    likeliest.fill(trace)
-    texts, ids = trace.candidate_text, trace.candidate_ids
+    first = record.trace({}, likeliest)
 
-    def more() -> None:
+    def more() -> RoutingTrace:
         likeliest.keep([rows], found)
-        likeliest.fill(trace)
+        return record.trace({}, likeliest)
 
     assert most_bytes(more) < 10_000
-    assert trace.candidate_text is texts
-    assert np.shares_memory(trace.candidate_ids, ids)
+    last = more()
+    assert last.candidate_text is first.candidate_text
+    assert np.shares_memory(last.candidate_ids, first.candidate_ids)
 
 
 class Late(Arriving):

@@ -54,9 +54,8 @@ def lengths_table(costs: list[dict[str, Any]]) -> str:
         attention = one["attention"]
         rest = None if attention is None else one["token"] - attention
         cells = (_number(each) for each in (one["token"], attention, rest, one["unrecorded"]))
-        lines.append(
-            f"| after {one['length']:,} others | {' | '.join(cells)} | {one['token'] / one['unrecorded']:.2f} |"
-        )
+        record = one.get("recording_on_over_off", one["token"] / one["unrecorded"])  # earlier reports lack it
+        lines.append(f"| after {one['length']:,} others | {' | '.join(cells)} | {record:.2f} |")
     return "\n".join(lines)
 
 

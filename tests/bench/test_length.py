@@ -16,7 +16,7 @@ def test_each_length_has_its_cost_and_attention_is_a_part_of_it(engine: Engine) 
     found = costs(engine, (5, 600, 10**9))
     assert [one.length for one in found] == [5, 600], "the model reads 1,024 tokens"
     assert all(one.attention is not None and 0 < one.attention < one.token for one in found)
-    assert all(one.unrecorded > 0 for one in found)
+    assert all(one.unrecorded > 0 and one.recording_on_over_off > 0 for one in found)
     assert lengths_table([cost._asdict() for cost in found]).splitlines()[-1].startswith("| after 600 others | ")
 
 
