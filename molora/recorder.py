@@ -21,7 +21,7 @@ from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Routing
 from molora.likeliest import Likeliest
-from molora.trace import RoutingTrace
+from molora.trace import First, RoutingTrace
 
 
 class _Coming(NamedTuple):
@@ -165,7 +165,7 @@ class Recorder:
         rows = len(self._text)
         return RoutingTrace(
             token_ids=self._token_ids[:rows],
-            token_text=self._text[:],
+            token_text=First(self._text, rows),
             phase=self._phase[:rows],
             router_logits=self._logits[:rows],
             expert_ids=self._ids[:rows],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,38 @@ _LAYOUT = Layout(
 )
 
 
-@dataclass(eq=False)
+class First(NamedTuple):
+    """So many of the first of a list that only grows."""
+
+    of: list[str]
+    rows: int
+
+
+class _Texts:
+    """A list, or one that is made when it is first looked at: to copy all texts so far for each token would take longer
+    the longer the text is."""
+
+    def __get__(self, trace: RoutingTrace | None, _: type) -> list[str]:
+        if trace is None:
+            raise AttributeError  # dataclass looks for a default, which there is none of
+        held = vars(trace)["token_text"]
+        if isinstance(held, First):
+            held = vars(trace)["token_text"] = held.of[: held.rows]
+        texts: list[str] = held
+        return texts
+
+    def __set__(self, trace: RoutingTrace, texts: list[str] | First) -> None:
+        vars(trace)["token_text"] = texts
+
+
+@dataclass(eq=False, kw_only=True)
 class RoutingTrace:
     """Row t is the routing while token t was read; it shaped the prediction of token t + 1."""
 
     token_ids: NDArray[np.int32]
     """[T]"""
-    token_text: list[str]
-    """T pieces of whole characters; "" where a token only begins a character that a later one completes"""
+    token_text: _Texts = _Texts()
+    """T pieces of whole characters, a list; "" where a token only begins a character that a later one completes"""
     phase: NDArray[np.uint8]
     """[T], of TEMPLATE, PROMPT, ANSWER"""
     router_logits: NDArray[np.float32]
@@ -71,11 +95,12 @@ class RoutingTrace:
         """Raises MoloraError naming both sizes if the shapes do not agree."""
         for name in ("candidate_ids", "candidate_probabilities"):
             if np.shape(held := getattr(self, name)) == (0, 0):
-                setattr(self, name, held.reshape(len(self.token_text), 0))
-        _LAYOUT.check(self, {"T": len(self.token_text), "P": len(self.projections)})
+                setattr(self, name, held.reshape(len(self), 0))
+        _LAYOUT.check(self, {"T": len(self), "P": len(self.projections)})
 
     def __len__(self) -> int:
-        return len(self.token_text)
+        texts = vars(self)["token_text"]
+        return texts.rows if isinstance(texts, First) else len(texts)
 
     @property
     def num_layers(self) -> int:
