@@ -15,6 +15,7 @@ from torch import Tensor
 
 from molora.highest import highest
 from molora.text import TokenText
+from molora.trace import no_candidates
 
 CANDIDATES = 5
 """C, for each row that has any."""
@@ -50,7 +51,7 @@ class Likeliest:
     def fields(self, rows: int) -> dict[str, Any]:
         """Those of a RoutingTrace of so many rows, all there are so far, without copying them; none where none came."""
         if not self._any:
-            return {}
+            return no_candidates(rows)
         ids, probabilities = self._ids[:rows], self._probabilities[:rows]
         return {"candidate_ids": ids, "candidate_probabilities": probabilities, "candidate_text": self._text}
 

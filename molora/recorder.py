@@ -21,7 +21,7 @@ from molora.fast.adapter import Picked
 from molora.grid import RouterGrid
 from molora.layers import Routing
 from molora.likeliest import Likeliest
-from molora.trace import First, RoutingTrace
+from molora.trace import First, RoutingTrace, no_candidates
 
 
 class _Coming(NamedTuple):
@@ -163,7 +163,7 @@ class Recorder:
         does."""
         self._settle()
         rows = len(self._text)
-        return RoutingTrace(
+        return RoutingTrace.recorded(
             token_ids=self._token_ids[:rows],
             token_text=First(self._text, rows),
             phase=self._phase[:rows],
@@ -173,5 +173,5 @@ class Recorder:
             layer_indices=self._layer_indices,
             projections=self._grid.projections,
             meta=meta,
-            **(likeliest.fields(rows) if likeliest else {}),
+            **(likeliest.fields(rows) if likeliest else no_candidates(rows)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +81,18 @@ def test_a_token_more_copies_nothing_of_the_past() -> None:
     assert late < L * P * (E + 2 * K) * 4 * 20, "twenty rows of one token; the past has thousands"
     for name in ("router_logits", "expert_ids", "expert_weights", "token_ids", "phase"):
         assert np.shares_memory(getattr(first, name), getattr(last, name)), name
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_trace_is_one_that_a_check_would_let_pass(scored: bool) -> None:
+    record, likeliest = recorder(), Likeliest(make_tokenizer(), T)
+    read(record, 3)
+    if scored:
+        likeliest.keep([2], np.zeros((2, 1, CANDIDATES), np.float32))
+    for trace in (record.trace({"model": "m"}, likeliest), record.trace({"model": "m"})):
+        names = [field.name for field in dataclasses.fields(RoutingTrace)]
+        assert set(vars(trace)) == set(names)
+        RoutingTrace(**{name: getattr(trace, name) for name in names})
 
 
 def test_texts_are_those_read_when_the_trace_was_handed_out() -> None:

@@ -87,7 +87,7 @@ def prefill_turns(systems: Mapping[str, System], length: int) -> dict[str, Turn]
             started = time.perf_counter()
             reading = system.reading(length)
             with reading.recording():
-                _timed(reading, ids, traced=system.records)
+                _timed(reading, ids)
             return time.perf_counter() - started
 
         return read
@@ -102,12 +102,12 @@ def decode_turns(systems: Mapping[str, System], rounds: int) -> dict[str, Turn]:
     def turn(system: System) -> Turn:
         reading = system.reading(len(ids))
         with reading.recording():
-            _timed(reading, ids[:CONTEXT], traced=False)
+            _timed(reading, ids[:CONTEXT])
         rest = iter(ids[CONTEXT:])
 
         def read() -> float:
             with reading.recording():  # systems share one model: each one's hooks are on in its turn alone
-                return sum(_timed(reading, [next(rest)], traced=system.records) for _ in range(TURN)) / TURN
+                return sum(_timed(reading, [next(rest)]) for _ in range(TURN)) / TURN
 
         return read
 
@@ -144,13 +144,10 @@ def tokens(systems: Mapping[str, System], count: int) -> list[int]:
     return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
-def _timed(reading: Reading, ids: Sequence[int], *, traced: bool) -> float:
-    """Seconds to read them; `traced`: and to hand out the trace after each pass, as the engine does."""
+def _timed(reading: Reading, ids: Sequence[int]) -> float:
     started = time.perf_counter()
     for logits in reading.prefill(ids, [PROMPT] * len(ids)):
         wait(logits)
-        if traced:
-            reading.trace({})
     return time.perf_counter() - started
 
 

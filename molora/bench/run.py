@@ -43,7 +43,7 @@ PAIRS = {
 FULL = {
     "decode": Effort(30, 10, 100),
     "decode_batch8": Effort(20, 3, 60),
-    "prefill32": Effort(10, 3, 60),
+    "prefill32": Effort(20, 3, 60),
     "prefill512": Effort(90, 2, 60),
     "prefill4096": Effort(40, 1, 10),
 }

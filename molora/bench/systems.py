@@ -39,16 +39,12 @@ class System(NamedTuple):
     grid: RouterGrid
 
     @property
-    def records(self) -> bool:
-        return bool(self.grid.routers)
-
-    @property
     def unrecorded(self) -> System:
         """The same with no router to record."""
         return self._replace(grid=RouterGrid([], [], (), 0, 0, self.grid.uses_cache))
 
     def reading(self, capacity: int) -> Reading:
-        return Reading(self.model, self.tokenizer, self.grid, Lock(), capacity, candidates=self.records)
+        return Reading(self.model, self.tokenizer, self.grid, Lock(), capacity, candidates=bool(self.grid.routers))
 
 
 @contextmanager
