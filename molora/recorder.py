@@ -152,7 +152,7 @@ class Recorder:
 
     def _check(self, ids: NDArray[np.float32]) -> None:
         """[N, L, P, K] as hooks wrote them: an id is never NaN once it is written."""
-        if self._grid.routers and (silent := np.isnan(ids[-1, ..., 0]).any(axis=-1)).any():
+        if (silent := np.isnan(ids[-1, ..., 0]).any(axis=-1)).any():
             raise MoloraError(
                 f"The router of layer {self._grid.layer_indices[int(silent.argmax())]} was passed by: a fused kernel "
                 "seems to route in its stead, which cannot be recorded. Load the model without such kernels."

@@ -106,8 +106,8 @@ class RoutingTrace:
 
     @classmethod
     def recorded(cls, **fields: Any) -> RoutingTrace:
-        """One of all these fields, whose arrays agree as those of a recorder do: to check them takes half as long as to
-        record a token."""
+        """One of all these fields, whose arrays agree as those of a recorder do: it is not checked, for it is made for
+        each token."""
         trace = cls.__new__(cls)
         vars(trace).update(fields)
         return trace
