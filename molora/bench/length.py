@@ -46,6 +46,7 @@ class Cost(NamedTuple):
     """The queries' way through as many keys and values in all layers, by itself, after a token as in one; None on a
     GPU"""
     recording_on_over_off: float
+    """The median, over the tokens, of the first by the second"""
 
 
 def costs(engine: Engine, lengths: tuple[int, ...] = LENGTHS) -> list[Cost]:

@@ -35,10 +35,10 @@ class GrowingLayer(DynamicLayer):
     def keys(self, given: Tensor | None) -> None:
         """transformers begins with nothing, and `reset` does again. What else it might set is not in the buffer.
 
-        Raises NotImplementedError.
+        Raises AttributeError, as for what cannot be set.
         """
         if given is not None and given.numel():
-            raise NotImplementedError("These keys and values can only be added to, or all be left out.")
+            raise AttributeError("These keys and values can only be added to, or all be left out.")
         self.length = 0
 
     @property
