@@ -95,6 +95,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 raise MoloraError(_missing_file(folder, part))
             continue
         tensors[part] = _without_prefix(_read_tensors(path), path)
+        for name, tensor in tensors[part].items():
+            if not tensor.is_floating_point() or not tensor.isfinite().all():
+                raise MoloraError(f"{path}: {name} holds values that are not finite numbers. Get the file again.")
         read.append(path)
     return Checkpoint(folder, config, base_config, tensors, sha256_of(read))
 
@@ -119,8 +122,6 @@ def check_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
                     f"{where}: {name} has shape {list(tensor.shape)}; {list(expected[name].shape)} was expected "
                     f"({_sizes(model)}). Is this the base the checkpoint was trained on, and r right?"
                 )
-            if not tensor.is_floating_point() or not tensor.isfinite().all():
-                raise MoloraError(f"{where}: {name} holds values that are not finite numbers. Get the file again.")
         if missing := sorted(expected.keys() - found.keys()):
             raise MoloraError(
                 f"{where} lacks {missing[0]} {list(expected[missing[0]].shape)}"
